@@ -1,0 +1,30 @@
+"""JSON, the only room with orjson: payloads of users' kinds, seals, the store's own file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from eventstore.errors import IntegrityError
+
+__all__ = ["dump_json", "load_json"]
+
+
+def dump_json(value: Any, *, indent: bool = False) -> bytes:
+    """Encode `value` as UTF-8 JSON with sorted keys; datetimes as ISO 8601, enums by value."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(value, option=options | orjson.OPT_INDENT_2 if indent else options)
+
+
+def load_json(raw: bytes | str, *, where: str) -> Any:
+    """Decode JSON; raises IntegrityError (code ``bad_json``) that names `where` it came from."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise IntegrityError(
+            f"JSON was expected in {where}, found text that does not parse ({error}); "
+            "run `eventstore verify`",
+            code="bad_json",
+            path=where,
+        ) from error

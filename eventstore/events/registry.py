@@ -1,0 +1,202 @@
+"""Which kinds of events exist: the built-in ones and the user's own, by stable kind string.
+
+A user's kind is a pydantic model registered under a string. Its fields whose names are shared id columns
+(`SHARED_COLUMNS`) become those columns; all others become one JSON payload.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from eventstore.errors import InvalidEventError
+from eventstore.events.call import CallContextRecorded, CallNodeRecorded
+from eventstore.events.envelope import Event
+from eventstore.events.execution import ExecutionHeartbeat, ExecutionStarted
+from eventstore.events.handle import HandleAdvanced, HandleForked, HandleRecorded, HandleRolledBack
+from eventstore.events.job import JobEnded, JobStarted
+from eventstore.events.tag import TagsDeleted, TagsRecorded
+from eventstore.events.task import TaskRecorded
+from eventstore.events.value import EvaluationCached, ValueRecorded
+
+__all__ = [
+    "AUDIT_FIELDS",
+    "BUILT_IN",
+    "SHARED_COLUMNS",
+    "EventType",
+    "Registry",
+    "Upcaster",
+    "default_registry",
+    "event_kind",
+]
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""A pure step from version n to n + 1 of one kind: the fields as they were to the fields as they are."""
+
+BUILT_IN: tuple[type[Event], ...] = (
+    CallContextRecorded,
+    CallNodeRecorded,
+    EvaluationCached,
+    ExecutionHeartbeat,
+    ExecutionStarted,
+    HandleAdvanced,
+    HandleForked,
+    HandleRecorded,
+    HandleRolledBack,
+    JobEnded,
+    JobStarted,
+    TagsDeleted,
+    TagsRecorded,
+    TaskRecorded,
+    ValueRecorded,
+)
+
+AUDIT_FIELDS = ("actor", "occurred_at", "reason")
+
+SHARED_COLUMNS = ("call_hash", "execution_id", "job_id", "stream", "task_hash", "value_hash")
+"""Columns that a user's kind fills by giving a field this name; their values are text or None."""
+
+_KIND = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+_RESERVED = frozenset(model.kind.partition(".")[0] for model in BUILT_IN) | {"store", "event"}
+
+Model = TypeVar("Model", bound=type[Event])
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One kind: its model today, and the steps that bring older versions up to it.
+
+    `columns` are the body columns that the kind fills, without the audit columns that all kinds share.
+    """
+
+    kind: str
+    version: int
+    model: type[Event]
+    columns: tuple[str, ...]
+    built_in: bool
+    upcasters: Mapping[int, Upcaster] = field(default_factory=dict)
+
+
+class Registry:
+    """Kinds by name. A new registry knows the built-in kinds and nothing else."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, EventType] = {}
+        for model in BUILT_IN:
+            own = tuple(sorted(set(model.model_fields) - set(AUDIT_FIELDS)))
+            self._types[model.kind] = EventType(model.kind, model.version, model, own, True)
+
+    def __iter__(self) -> Iterator[EventType]:
+        return iter(self._types.values())
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._types
+
+    def register(
+        self,
+        model: type[Event],
+        kind: str,
+        *,
+        version: int = 1,
+        upcasters: Mapping[int, Upcaster] | None = None,
+    ) -> EventType:
+        """Make a user's kind known.
+
+        Parameters
+        ----------
+        model
+            A subclass of `Event`; `kind` and `version` are set on it.
+        kind
+            Lower-case words joined by dots, such as ``lab.sample_measured``; never the first word of a
+            built-in kind. It is stored, so it outlives the class's name.
+        version
+            The schema version that the model describes, from 1.
+        upcasters
+            For each older version n, the step from n to n + 1 over the event's own fields.
+
+        Raises
+        ------
+        InvalidEventError
+            The kind is malformed (``bad_kind``), reserved (``reserved_kind``) or taken by another model
+            (``kind_taken``), or a step between versions is missing (``missing_upcaster``).
+        """
+        steps = dict(upcasters or {})
+        if not _KIND.fullmatch(kind):
+            raise InvalidEventError(
+                f"a kind is lower-case words joined by dots, such as lab.sample_measured; found {kind!r}",
+                code="bad_kind",
+                kind=kind,
+            )
+        if kind.partition(".")[0] in _RESERVED:
+            raise InvalidEventError(
+                f"kinds that begin with {kind.partition('.')[0]!r} belong to the built-in events; "
+                f"found {kind!r}: choose another first word",
+                code="reserved_kind",
+                kind=kind,
+            )
+        if version < 1 or set(steps) != set(range(1, version)):
+            raise InvalidEventError(
+                f"{kind} version {version} needs one upcaster for each of the versions "
+                f"{list(range(1, version))}, found {sorted(steps)}",
+                code="missing_upcaster",
+                kind=kind,
+            )
+        known = self._types.get(kind)
+        if known is not None and known.model.__qualname__ != model.__qualname__:
+            raise InvalidEventError(
+                f"{kind} is registered for {known.model.__qualname__} already; choose another kind "
+                f"for {model.__qualname__}",
+                code="kind_taken",
+                kind=kind,
+            )
+        shared = tuple(name for name in SHARED_COLUMNS if name in model.model_fields)
+        model.kind, model.version = kind, version
+        event_type = EventType(kind, version, model, (*shared, "payload"), False, steps)
+        self._types[kind] = event_type
+        return event_type
+
+    def get(self, kind: str) -> EventType | None:
+        return self._types.get(kind)
+
+    def of(self, event: Event) -> EventType:
+        """Return the type of an event that is about to be stored.
+
+        Raises
+        ------
+        InvalidEventError
+            Its kind is not registered, or is registered for another model (code ``unknown_kind``).
+        """
+        event_type = self._types.get(event.kind)
+        if event_type is None or event_type.model is not type(event):
+            raise self.unknown(event.kind or type(event).__name__)
+        return event_type
+
+    def unknown(self, kind: str) -> InvalidEventError:
+        return InvalidEventError(
+            f"a registered kind was expected ({', '.join(sorted(self._types))}), found {kind!r}; "
+            "register its model with @event_kind, in this process, before appending",
+            code="unknown_kind",
+            kind=kind,
+        )
+
+
+default_registry = Registry()
+"""The registry that stores use unless they are given one."""
+
+
+def event_kind(
+    kind: str,
+    *,
+    version: int = 1,
+    upcasters: Mapping[int, Upcaster] | None = None,
+    registry: Registry | None = None,
+) -> Callable[[Model], Model]:
+    """Register the decorated `Event` model as `kind`; the parameters are those of `Registry.register`."""
+
+    def decorate(model: Model) -> Model:
+        (registry or default_registry).register(model, kind, version=version, upcasters=upcasters)
+        return model
+
+    return decorate

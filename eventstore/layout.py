@@ -1,0 +1,113 @@
+"""Every path of the format, as pure functions both ways. See docs/format.md, section "Directory tree".
+
+Paths are relative to the store's root and use ``/``. Reading a path back gives None when it is not one of
+ours, so a listing can be sorted into known and foreign files without exceptions.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+
+from eventstore.ids import Digest, Position, WriterId
+
+__all__ = [
+    "PROJECTIONS",
+    "SEALS",
+    "SEGMENTS",
+    "SNAPSHOT_EVERY",
+    "STORE_FILE",
+    "VALUES",
+    "SegmentName",
+    "parse_seal",
+    "parse_segment",
+    "parse_snapshot",
+    "parse_value",
+    "projection_folder",
+    "seal_path",
+    "segment_day",
+    "segment_path",
+    "snapshot_path",
+    "value_path",
+]
+
+STORE_FILE = "store.json"
+SEGMENTS = "segments"
+SEALS = "seals"
+VALUES = "values"
+PROJECTIONS = "projections"
+SNAPSHOT_EVERY = 64
+"""A snapshot of the sequence is written after every seal whose number is a multiple of this."""
+
+_SEGMENT = re.compile(r"segments/(\d{4})/(\d\d)/(\d\d)/([0-9a-z]{26})-(\d{12})-([0-9a-f]{64})\.parquet")
+_SEAL = re.compile(r"seals/(\d{20})\.json")
+_SNAPSHOT = re.compile(r"seals/snapshot-(\d{20})\.parquet")
+_VALUE = re.compile(r"values/([0-9a-f]{2})/([0-9a-f]{62})\.zst")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """What a segment's path says: its day (UTC, by the author's clock), author, first event, content."""
+
+    day: str
+    writer: WriterId
+    first_sequence: int
+    digest: Digest
+
+    @property
+    def path(self) -> str:
+        return segment_path(self.day, self.writer, self.first_sequence, self.digest)
+
+
+def segment_day(moment: dt.datetime) -> str:
+    """The folder of a segment that is written at `moment`: ``yyyy/mm/dd`` in UTC."""
+    return moment.astimezone(dt.UTC).strftime("%Y/%m/%d")
+
+
+def segment_path(day: str, writer: str, first_sequence: int, digest: str) -> str:
+    return f"{SEGMENTS}/{day}/{writer}-{first_sequence:012d}-{digest}.parquet"
+
+
+def parse_segment(path: str) -> SegmentName | None:
+    match = _SEGMENT.fullmatch(path)
+    if match is None:
+        return None
+    year, month, day, writer, sequence, digest = match.groups()
+    return SegmentName(f"{year}/{month}/{day}", WriterId(writer), int(sequence), Digest(digest))
+
+
+def seal_path(number: int) -> str:
+    """The path of seal `number`; the first is 1."""
+    return f"{SEALS}/{number:020d}.json"
+
+
+def parse_seal(path: str) -> int | None:
+    match = _SEAL.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def snapshot_path(number: int) -> str:
+    """The path of the snapshot of the sequence up to and including seal `number`."""
+    return f"{SEALS}/snapshot-{number:020d}.parquet"
+
+
+def parse_snapshot(path: str) -> int | None:
+    match = _SNAPSHOT.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def value_path(digest: str) -> str:
+    """The path of the bytes whose SHA-256 is `digest` (64 hex characters)."""
+    return f"{VALUES}/{digest[:2]}/{digest[2:]}.zst"
+
+
+def parse_value(path: str) -> Digest | None:
+    match = _VALUE.fullmatch(path)
+    return Digest(match[1] + match[2]) if match else None
+
+
+def projection_folder(name: str, version: int, position: Position | int | None = None) -> str:
+    """The folder of a projection's version, or of its snapshot that stands before `position`."""
+    folder = f"{PROJECTIONS}/{name}/v{version}"
+    return folder if position is None else f"{folder}/{position:020d}"
