@@ -7,18 +7,20 @@ kind, so a column that a kind does not fill costs nothing for its rows.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from eventstore.codec.canonical import microseconds
+from eventstore.codec.canonical import event_hashes
 from eventstore.codec.payload import dump_json, load_json
-from eventstore.codec.schema import BODY_COLUMNS, HEADER_COLUMNS, SCHEMA
+from eventstore.codec.schema import BODY_COLUMNS, HEADER_COLUMNS, SCHEMA, TIME, microseconds
 from eventstore.codec.upcast import upcast_fields
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS, EventType, Registry
+from eventstore.hashing import SALT_BYTES
 from eventstore.ids import EventId, Position, WriterId
 
 __all__ = ["Row", "fields_of", "recorded_events", "table_of"]
@@ -35,10 +37,6 @@ class Row(NamedTuple):
     fields: Mapping[str, Any]
     sequence: int
     recorded_us: int
-    actor: str | None
-    software: str | None
-    salt: bytes
-    event_hash: bytes
 
 
 def fields_of(event_type: EventType, event: Event) -> Mapping[str, Any]:
@@ -56,26 +54,24 @@ def fields_of(event_type: EventType, event: Event) -> Mapping[str, Any]:
     return row
 
 
-_DEFAULTS: Mapping[str, Callable[[Row], Any]] = {
-    "actor": lambda row: row.actor,
-    "occurred_at": lambda row: row.recorded_us,
-    "software": lambda row: row.software,
-}
+def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: str | None) -> pa.Table:
+    """Build the table of a segment: all columns with salts and event hashes, rows in the given order.
 
-
-def table_of(rows: Sequence[Row], writer: str) -> pa.Table:
-    """Build the table of a segment: all columns, rows in the given order."""
-    places: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+    `actor` and `software` stand where an event does not say its own, and the time of recording where it
+    does not say when it occurred.
+    """
+    places: dict[tuple[str, ...], list[int]] = {}
     for place, row in enumerate(rows):
-        places.setdefault((row.kind, row.version, row.columns), []).append(place)
+        places.setdefault(row.columns, []).append(place)
+    groups = list(places.values())
     parts = [
-        _kind_columns(kind, columns, [rows[place] for place in group])
-        for (kind, _, columns), group in places.items()
+        _body_columns(columns, [rows[place] for place in group], actor, software)
+        for columns, group in places.items()
     ]
     order = None
-    if len(parts) > 1:
+    if len(groups) > 1:
         back = [0] * len(rows)
-        for new, old in enumerate(chain.from_iterable(places.values())):
+        for new, old in enumerate(chain.from_iterable(groups)):
             back[old] = new
         order = pa.array(back, pa.int64())
     count = len(rows)
@@ -84,39 +80,44 @@ def table_of(rows: Sequence[Row], writer: str) -> pa.Table:
         "version": pa.array([row.version for row in rows], pa.int32()),
         "writer": pa.repeat(pa.scalar(writer, pa.string()), count),
         "sequence": pa.array([row.sequence for row in rows], pa.int64()),
-        "recorded_at": pa.array([row.recorded_us for row in rows], pa.int64()).cast(
-            SCHEMA.field("recorded_at").type
+        "recorded_at": pa.array([row.recorded_us for row in rows], pa.int64()).cast(TIME),
+        "salt": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(SALT_BYTES), count, [None, pa.py_buffer(os.urandom(SALT_BYTES * count))]
         ),
-        "event_hash": pa.array([row.event_hash for row in rows], pa.binary(32)),
-        "salt": pa.array([row.salt for row in rows], pa.binary(16)),
-        "body_digest": pa.nulls(count, pa.binary(32)),
     }
-    sizes = [len(group) for group in places.values()]
     for name in BODY_COLUMNS:
-        kind = SCHEMA.field(name).type
         if not any(name in part for part in parts):
-            made[name] = pa.nulls(count, kind)
             continue
+        kind = SCHEMA.field(name).type
         column = pa.concat_arrays(
             [
-                part[name] if name in part else pa.nulls(size, kind)
-                for part, size in zip(parts, sizes, strict=True)
+                part[name] if name in part else pa.nulls(len(group), kind)
+                for part, group in zip(parts, groups, strict=True)
             ]
         )
         made[name] = column if order is None else column.take(order)
-    return pa.Table.from_arrays([made[field.name] for field in SCHEMA], schema=SCHEMA)
+    made["event_hash"] = pa.array(event_hashes(pa.table(made)), pa.binary(32))
+    return pa.Table.from_arrays(
+        [made[field.name] if field.name in made else pa.nulls(count, field.type) for field in SCHEMA],
+        schema=SCHEMA,
+    )
 
 
-def _kind_columns(kind: str, columns: tuple[str, ...], rows: Sequence[Row]) -> dict[str, pa.Array]:
+def _body_columns(
+    columns: tuple[str, ...], rows: Sequence[Row], actor: str | None, software: str | None
+) -> dict[str, pa.Array]:
     made = {}
-    for name in sorted({*columns, *AUDIT_FIELDS, "software"}):
+    for name in {*columns, *AUDIT_FIELDS}:
         values = [row.fields.get(name) for row in rows]
-        default = _DEFAULTS.get(name)
-        if default is not None:
-            values = [
-                default(row) if value is None else value for value, row in zip(values, rows, strict=True)
-            ]
-        made[name] = _array(values, SCHEMA.field(name).type)
+        if name == "actor" and actor is not None:
+            values = [actor if value is None else value for value in values]
+        elif name == "occurred_at":
+            values = [row.recorded_us if value is None else value for value, row in zip(values, rows)]
+        array = _array(values, SCHEMA.field(name).type)
+        if array.null_count < len(array):
+            made[name] = array
+    if software is not None:
+        made["software"] = pa.repeat(pa.scalar(software, pa.string()), len(rows))
     return made
 
 

@@ -7,6 +7,7 @@ is made from this table and a test keeps them equal.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,12 +15,14 @@ import pyarrow as pa
 __all__ = [
     "BODY",
     "BODY_COLUMNS",
+    "DICTIONARY_COLUMNS",
     "FORMAT_VERSION",
     "HEADER_COLUMNS",
+    "POSITION",
     "SCHEMA",
     "TIME",
     "Column",
-    "position_field",
+    "microseconds",
 ]
 
 FORMAT_VERSION = 1
@@ -119,5 +122,13 @@ BODY_COLUMNS: tuple[str, ...] = tuple(column.name for column in BODY)
 SCHEMA: pa.Schema = pa.schema([pa.field(column.name, column.type) for column in HEADER + BODY])
 DICTIONARY_COLUMNS: tuple[str, ...] = tuple(column.name for column in HEADER + BODY if column.repeats)
 
-position_field: pa.Field = pa.field("position", pa.int64())
+POSITION: pa.Field = pa.field("position", pa.int64())
 """The column that readers put first; it is the seals that know it, never a segment."""
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def microseconds(moment: dt.datetime) -> int:
+    """Whole microseconds from the Unix epoch to an aware `moment`, as time columns hold them."""
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,0 +1,342 @@
+"""The one room with fsspec: whole-file put, put-if-absent, ranged read, list, delete, and what a place can do.
+
+A `Storage` is a root folder on any filesystem. Files appear whole or not at all; `create` is the only
+operation that needs the filesystem's help, and `abilities` says whether that help is real. Foreign
+exceptions become `StorageError` here, with credentials masked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from eventstore.errors import NotFoundError, StorageError
+
+__all__ = ["Abilities", "Entry", "FsspecStorage", "Storage", "mask_url", "open_storage"]
+
+TEMPORARY = ".tmp-"
+"""Files whose name begins so are half-written leftovers; no reader looks at them."""
+
+_CONDITIONAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+_memory_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a place can do; read it instead of trying."""
+
+    atomic_create: bool
+    """`create` is exclusive among all processes that share the place."""
+    local: bool
+    """Files have paths on this machine, so they can be memory-mapped."""
+    shared: bool
+    """Other processes see the files (not so for ``memory://``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a listing: path relative to the root, size in bytes."""
+
+    path: str
+    size_bytes: int
+
+
+class Storage(Protocol):
+    """A root folder somewhere. All paths are relative to it and use ``/``."""
+
+    @property
+    def url(self) -> str:
+        """Where the root is, for a person: credentials masked."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the place can do."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes; raises NotFoundError or StorageError."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file for ranged reading; raises NotFoundError or StorageError."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file whole, replacing one of this name; on an error nothing is visible."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file whole if the name is free; False if it was taken.
+
+        Raises
+        ------
+        StorageError
+            The filesystem refused, or has no atomic put-if-absent (code ``no_atomic_create``).
+        """
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+
+    def size(self, path: str) -> int:
+        """Return a file's size in bytes; raises NotFoundError."""
+
+    def list(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:
+        """Return all files at any depth below `folder`, sorted by path; none if there is no such folder.
+
+        Half-written leftovers are left out unless `temporary`.
+        """
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the folders directly in `folder`, sorted, as paths relative to the root."""
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is gone already is fine."""
+
+    def local_path(self, path: str) -> Path | None:
+        """Return where the file lies on this machine, or None."""
+
+    def polars_source(self, path: str) -> Any:
+        """Return what polars can scan: a local path, or the file's bytes in memory."""
+
+
+_SECRET_WORD = r"(?:key|secret|token|password|passwd|pwd|sig|signature|credential|account_key|sas)"
+
+
+def mask_url(text: str) -> str:
+    """Replace credentials in URLs and in ``name=value`` pairs by ``***``."""
+    text = re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    return re.sub(rf"(?i)([\w-]*{_SECRET_WORD}[\w-]*['\"]?\s*[=:]\s*['\"]?)[^&\s,'\"}}]+", r"\1***", text)
+
+
+def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
+    """Open the folder at `url` (a path or any fsspec URL); nothing is made or read yet.
+
+    Raises
+    ------
+    StorageError
+        No filesystem for this protocol (code ``unknown_protocol``), or its package is not installed
+        (code ``missing_package``).
+    """
+    text = os.fspath(url)
+    protocol = text.partition("://")[0] if "://" in text else "file"
+    options.setdefault("use_listings_cache", False)
+    if protocol in ("file", "local", "memory"):
+        options.pop("use_listings_cache")
+    try:
+        filesystem, root = fsspec.core.url_to_fs(text, **options)
+    except ValueError as error:
+        raise StorageError(
+            f"a path or a URL of a known protocol was expected, found {mask_url(text)!r} "
+            f"({mask_url(str(error))}); see fsspec's list of protocols",
+            code="unknown_protocol",
+            url=mask_url(text),
+        ) from None
+    except ImportError as error:
+        extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}.get(protocol, "azure")
+        hint = f"pip install 'eventstore[{extra}]'" if protocol in _CONDITIONAL else mask_url(str(error))
+        raise StorageError(
+            f"the filesystem for {protocol}:// needs a package that is not installed: {hint}",
+            code="missing_package",
+            url=mask_url(text),
+        ) from None
+    return FsspecStorage(filesystem, root, url=mask_url(text), protocol=protocol)
+
+
+class FsspecStorage:
+    """A `Storage` over an fsspec filesystem.
+
+    Local files are written beside their place, flushed to disk, and linked or renamed into it; ``create``
+    uses ``link``, which is exclusive where fsspec's own modes are not. In memory a lock does the same.
+    S3, Google and Azure get a conditional request.
+    """
+
+    def __init__(self, filesystem: Any, root: str, *, url: str, protocol: str) -> None:
+        self._fs = filesystem
+        self._root = root.rstrip("/")
+        self._url = url
+        self._local = isinstance(filesystem, LocalFileSystem)
+        self._memory = isinstance(filesystem, MemoryFileSystem)
+        self._abilities = Abilities(
+            atomic_create=self._local or self._memory or protocol in _CONDITIONAL,
+            local=self._local,
+            shared=not self._memory,
+        )
+
+    def __repr__(self) -> str:
+        return f"FsspecStorage({self._url!r})"
+
+    @property
+    def url(self) -> str:  # noqa: D102 - see Storage
+        return self._url
+
+    @property
+    def abilities(self) -> Abilities:  # noqa: D102 - see Storage
+        return self._abilities
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"{verb} {path!r} in {self._url}: there is no such file; "
+                "`eventstore verify` says what else is missing",
+                code="file_not_found",
+                path=path,
+            ) from error
+        except (OSError, TimeoutError) as error:
+            raise _storage_error(verb, path, self._url, error) from error
+
+    def read(self, path: str) -> bytes:  # noqa: D102 - see Storage
+        with self._translated("read", path):
+            if self._local:
+                return Path(self._full(path)).read_bytes()
+            return bytes(self._fs.cat_file(self._full(path)))
+
+    def open(self, path: str) -> IO[bytes]:  # noqa: D102 - see Storage
+        with self._translated("open", path):
+            stream: IO[bytes] = self._fs.open(self._full(path), "rb")
+            return stream
+
+    def put(self, path: str, data: bytes) -> None:  # noqa: D102 - see Storage
+        with self._translated("write", path):
+            if self._local:
+                self._put_local(Path(self._full(path)), data, exclusive=False)
+            else:
+                self._fs.pipe_file(self._full(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:  # noqa: D102 - see Storage
+        if not self._abilities.atomic_create:
+            raise StorageError(
+                f"putting {path!r} only if absent is not atomic on {self._url}; give one process the "
+                "task of sealing: EventStore.open(..., single_sealer=True)",
+                code="no_atomic_create",
+                path=path,
+            )
+        with self._translated("create", path):
+            if self._local:
+                return self._put_local(Path(self._full(path)), data, exclusive=True)
+            if self._memory:
+                with _memory_lock:
+                    if self._fs.exists(self._full(path)):
+                        return False
+                    self._fs.pipe_file(self._full(path), data)
+                    return True
+            return self._create_conditional(path, data)
+
+    def _create_conditional(self, path: str, data: bytes) -> bool:
+        try:
+            self._fs.pipe_file(self._full(path), data, mode="create")
+        except FileExistsError:
+            # A lost reply makes a retry meet our own file: then the bytes are ours.
+            return bytes(self._fs.cat_file(self._full(path))) == data
+        return True
+
+    def _put_local(self, target: Path, data: bytes, *, exclusive: bool) -> bool:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            with beside.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if exclusive:
+                try:
+                    os.link(beside, target)
+                except FileExistsError:
+                    return False
+            else:
+                beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        return True
+
+    def exists(self, path: str) -> bool:  # noqa: D102 - see Storage
+        with self._translated("look for", path):
+            if self._local:
+                return Path(self._full(path)).is_file()
+            return bool(self._fs.isfile(self._full(path)))
+
+    def size(self, path: str) -> int:  # noqa: D102 - see Storage
+        with self._translated("measure", path):
+            return int(self._fs.info(self._full(path))["size"])
+
+    def list(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:  # noqa: D102 - see Storage
+        with self._translated("list", folder):
+            try:
+                found: Mapping[str, Mapping[str, Any]] = self._fs.find(
+                    self._full(folder), detail=True, withdirs=False
+                )
+            except FileNotFoundError:
+                return []
+        start = len(self._root) + 1
+        entries = [
+            Entry(name[start:], int(info.get("size") or 0))
+            for name, info in found.items()
+            if temporary or not name.rpartition("/")[2].startswith(TEMPORARY)
+        ]
+        return sorted(entries, key=lambda entry: entry.path)
+
+    def folders(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
+        with self._translated("list", folder):
+            try:
+                found = self._fs.ls(self._full(folder), detail=True)
+            except FileNotFoundError:
+                return []
+        start = len(self._root) + 1
+        return sorted(info["name"].rstrip("/")[start:] for info in found if info["type"] == "directory")
+
+    def delete(self, path: str) -> None:  # noqa: D102 - see Storage
+        with self._translated("delete", path), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._full(path))
+
+    def local_path(self, path: str) -> Path | None:  # noqa: D102 - see Storage
+        return Path(self._full(path)) if self._local else None
+
+    def polars_source(self, path: str) -> Any:  # noqa: D102 - see Storage
+        return self._full(path) if self._local else self.read(path)
+
+
+_TRANSIENT = {errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY, errno.ESTALE}
+_HINTS = {
+    errno.ENOSPC: ("disk_full", "the disk is full: make room, then flush again"),
+    errno.EDQUOT: ("disk_full", "the quota is used up: make room, then flush again"),
+    errno.EROFS: ("read_only", "the folder is read-only: choose another, or open with read_only=True"),
+    errno.EACCES: ("no_permission", "no permission: check the folder's owner and mode"),
+    errno.EPERM: ("no_permission", "no permission: check the folder's owner and mode"),
+}
+
+
+def _storage_error(verb: str, path: str, url: str, error: BaseException) -> StorageError:
+    number = getattr(error, "errno", None)
+    if isinstance(error, PermissionError) and number is None:
+        number = errno.EACCES
+    code, hint = _HINTS.get(number or 0, ("storage", "see the cause below"))
+    transient = number in _TRANSIENT or isinstance(error, (TimeoutError, ConnectionError))
+    return StorageError(
+        f"{verb} {path!r} in {url} failed: {mask_url(str(error))}; {hint}",
+        code=code,
+        transient=transient,
+        path=path,
+        url=url,
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
