@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import orjson
 
 from eventstore.errors import IntegrityError
 
-__all__ = ["dump_json", "load_json"]
+__all__ = ["dump_fields", "dump_json", "load_json"]
 
 
 def dump_json(value: Any, *, indent: bool = False) -> bytes:
     """Encode `value` as UTF-8 JSON with sorted keys; datetimes as ISO 8601, enums by value."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
     return orjson.dumps(value, option=options | orjson.OPT_INDENT_2 if indent else options)
+
+
+def dump_fields(value: Any) -> bytes:
+    """Encode events' fields as they stand in memory: bytes as base64, models as objects. Keys unsorted."""
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return b64encode(value).decode() if isinstance(value, bytes) else value.__dict__
 
 
 def load_json(raw: bytes | str, *, where: str) -> Any:

@@ -161,7 +161,7 @@ def recorded_events(batch: pa.RecordBatch, registry: Registry) -> Iterator[Recor
         event_type = registry.get(header["kind"])
         event: Event | Mapping[str, Any] = fields
         version = header["version"]
-        if event_type is not None and header["salt"] is not None and version <= event_type.version:
+        if event_type is not None and header["body_digest"] is None and version <= event_type.version:
             event = _event(event_type, version, fields)
             version = event_type.version
         yield RecordedEvent(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventstore.errors import IntegrityError
-from eventstore.events.registry import EventType
+import pyarrow as pa
 
-__all__ = ["upcast_fields"]
+from eventstore.codec.payload import dump_json, load_json
+from eventstore.codec.schema import BODY_COLUMNS
+from eventstore.errors import IntegrityError
+from eventstore.events.registry import AUDIT_FIELDS, EventType, Registry
+
+__all__ = ["needs_upcast", "upcast_fields", "upcast_table"]
 
 
 def upcast_fields(event_type: EventType, version: int, fields: dict[str, Any]) -> dict[str, Any]:
@@ -30,3 +34,49 @@ def upcast_fields(event_type: EventType, version: int, fields: dict[str, Any]) -
                 version=step,
             ) from error
     return fields
+
+
+def needs_upcast(registry: Registry, kind: str, version: int) -> bool:
+    """Whether rows of `kind` at `version` are older than what this process knows."""
+    known = registry.get(kind)
+    return known is not None and version < known.version
+
+
+def upcast_table(table: pa.Table, registry: Registry) -> pa.Table:
+    """Bring the rows of a table with all columns to today's versions, row by row where it is needed.
+
+    The event hash stays that of the stored event: what is upcast is a view.
+    """
+    kinds, versions = table["kind"].to_pylist(), table["version"].to_pylist()
+    old = [
+        place
+        for place, (kind, version) in enumerate(zip(kinds, versions, strict=True))
+        if needs_upcast(registry, kind, version)
+    ]
+    if not old:
+        return table
+    rows = table.to_pylist()
+    for place in old:
+        event_type = registry.get(kinds[place])
+        if event_type is None or rows[place]["body_digest"] is not None:
+            continue
+        rows[place].update(_columns(event_type, versions[place], rows[place]))
+        rows[place]["version"] = event_type.version
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def _columns(event_type: EventType, version: int, row: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: row[name] for name in BODY_COLUMNS if row[name] is not None}
+    software = fields.pop("software", None)
+    payload = fields.pop("payload", None)
+    if payload is not None:
+        fields.update(load_json(payload, where="payload"))
+    fields = upcast_fields(event_type, version, fields)
+    columns: dict[str, Any] = dict.fromkeys(BODY_COLUMNS)
+    columns["software"] = software
+    own = {*event_type.columns, *AUDIT_FIELDS} - {"payload"}
+    columns.update({name: value for name, value in fields.items() if name in own})
+    if not event_type.built_in:
+        rest = {name: value for name, value in fields.items() if name not in own}
+        columns["payload"] = dump_json(rest).decode()
+    return columns

@@ -1,0 +1,329 @@
+"""The journal of one writer on this machine: what it acknowledged before a segment took it.
+
+Plain text, one line for each append: a CRC-32 in hex, a blank, a JSON object, a newline. A line without
+its newline was torn by a crash and was never acknowledged; a whole line whose CRC is wrong is damage. A
+lock file tells live writers from dead ones. See docs/format.md, section "Journal".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import zlib
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from eventstore.codec.payload import dump_fields, dump_json, load_json
+from eventstore.codec.rows import Row
+from eventstore.codec.schema import BODY_COLUMNS, SCHEMA
+from eventstore.errors import FormatError, IntegrityError, StateError, StorageError
+from eventstore.ids import WriterId
+
+__all__ = ["Durability", "Journal", "JournalContent", "JournalFolder", "LocalFiles", "read_journal"]
+
+JOURNAL_VERSION = 1
+Durability = Literal["process", "fsync"]
+"""``process`` survives a killed process; ``fsync`` also survives power loss."""
+
+
+class LocalFiles:
+    """The file operations of a journal, in one place so that a test can fail or kill any of them."""
+
+    def create(self, path: Path) -> int:
+        """Open a new file for appending; returns its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """Write at the end; returns how many bytes were taken."""
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Force the file's data to the device."""
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut the file."""
+        os.ftruncate(descriptor, length)
+
+    def remove(self, path: Path) -> None:
+        """Delete the file, if it is there."""
+        path.unlink(missing_ok=True)
+
+
+class Journal:
+    """One journal file, open for appending. It serves one segment and is removed with it.
+
+    Parameters
+    ----------
+    path
+        A file that does not exist yet.
+    header
+        What the first line says: store, writer, first sequence, actor, software.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: Mapping[str, Any],
+        *,
+        durability: Durability,
+        files: LocalFiles,
+    ) -> None:
+        self.path = path
+        self._files = files
+        self._sync = durability == "fsync"
+        self._length = 0
+        self._broken = False
+        with _translated("make", path):
+            self._descriptor = files.create(path)
+        self._line(dump_json({"journal": JOURNAL_VERSION, **header}))
+
+    def append(self, rows: Sequence[Row]) -> int:
+        """Write one line with all `rows`, which have consecutive sequences; returns its length in bytes.
+
+        Raises
+        ------
+        StorageError
+            The disk refused (code ``disk_full``, ...); the file is as it was before.
+        """
+        return self._line(
+            dump_fields(
+                {
+                    "sequence": rows[0].sequence,
+                    "recorded_us": rows[0].recorded_us,
+                    "events": [(row.kind, row.version, row.fields) for row in rows],
+                }
+            )
+        )
+
+    def intend(self, segment_path: str) -> None:
+        """Note under which name the rows are about to be put, for whoever recovers this journal."""
+        self._line(dump_json({"segment": segment_path}))
+
+    def close(self) -> None:
+        """Close the file and keep it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def remove(self) -> None:
+        """Close and delete the file: its rows are in a segment."""
+        self.close()
+        with _translated("remove", self.path):
+            self._files.remove(self.path)
+
+    def _line(self, body: bytes) -> int:
+        if self._broken or self._descriptor < 0:
+            raise StateError(
+                f"the journal {self.path.name} is closed or could not be repaired after a failed "
+                "write; close the store and open it again: what was acknowledged is kept",
+                code="journal_closed",
+            )
+        line = b"%08x %b\n" % (zlib.crc32(body), body)
+        with _translated("write", self.path):
+            try:
+                done = self._files.write(self._descriptor, line)
+                while done < len(line):
+                    done += self._files.write(self._descriptor, line[done:])
+                if self._sync:
+                    self._files.sync(self._descriptor)
+            except OSError:
+                self._undo()
+                raise
+        self._length += len(line)
+        return len(line)
+
+    def _undo(self) -> None:
+        try:
+            self._files.truncate(self._descriptor, self._length)
+        except OSError:
+            self._broken = True
+
+
+@dataclass(slots=True)
+class JournalContent:
+    """What a journal file holds. `torn_bytes` were never acknowledged."""
+
+    path: Path
+    header: Mapping[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    segment_path: str | None = None
+    torn_bytes: int = 0
+
+
+def read_journal(path: Path) -> JournalContent | None:
+    """Read a journal file; None if it is gone, or was torn before its first line was whole.
+
+    Raises
+    ------
+    IntegrityError
+        A whole line has the wrong CRC or does not follow the one before (code ``journal_damaged``).
+    FormatError
+        Written by a newer version.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    *lines, rest = raw.split(b"\n")
+    offset = 0
+    content: JournalContent | None = None
+    for number, line in enumerate(lines):
+        record = _record(path, number, offset, line)
+        offset += len(line) + 1
+        if content is None:
+            content = JournalContent(path, _header(path, record), torn_bytes=len(rest))
+        elif "segment" in record:
+            content.segment_path = record["segment"]
+        else:
+            expected = content.header["first_sequence"] + len(content.rows)
+            if record["sequence"] != expected:
+                raise _damaged(path, offset, f"event {record['sequence']} where {expected} belongs")
+            content.rows.extend(_rows(record))
+    return content
+
+
+def _header(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    if record.get("journal") != JOURNAL_VERSION:
+        raise FormatError(
+            f"a journal of version {JOURNAL_VERSION} was expected in {path.name}, found "
+            f"{record.get('journal')!r}; recover it with the version of eventstore that wrote it",
+            code="newer_format",
+            path=path.name,
+        )
+    return record
+
+
+def _record(path: Path, number: int, offset: int, line: bytes) -> Mapping[str, Any]:
+    crc, blank, body = line[:8], line[8:9], line[9:]
+    try:
+        good = blank == b" " and int(crc, 16) == zlib.crc32(body)
+    except ValueError:
+        good = False
+    if not good:
+        raise _damaged(path, offset, f"line {number + 1} has the wrong CRC-32")
+    record: Mapping[str, Any] = load_json(body, where=path.name)
+    return record
+
+
+def _damaged(path: Path, offset: int, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"the journal {path.name} is damaged near byte {offset}: {found}; nothing of it was taken over. "
+        "Keep the file, take its good lines over by hand with `eventstore append`, then move it away",
+        code="journal_damaged",
+        path=str(path.name),
+        offset=offset,
+    )
+
+
+def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
+    for place, (kind, version, fields) in enumerate(record["events"]):
+        typed = {
+            name: _typed(value, SCHEMA.field(name).type)
+            for name, value in fields.items()
+            if value is not None
+        }
+        columns = tuple(name for name in BODY_COLUMNS if name in typed)
+        yield Row(kind, version, columns, typed, record["sequence"] + place, record["recorded_us"])
+
+
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    if pa.types.is_binary(kind):
+        return b64decode(value)
+    if pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(value)
+    return value
+
+
+class Lock:
+    """A held lock file; whoever holds it is the writer, or the one who recovers it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def release(self, *, remove: bool) -> None:
+        """Let go; `remove` deletes the file first, so nobody can meet a stale one."""
+        if self._descriptor >= 0:
+            if remove:
+                self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @staticmethod
+    def take(path: Path) -> Lock | None:
+        """Take the lock, or return None if someone holds it or it just went away."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return Lock(path, descriptor)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
+
+
+class JournalFolder:
+    """All journals of one store's writers on this machine.
+
+    Parameters
+    ----------
+    root
+        The state folder of the store; the machine's name is added, because a home folder may be shared.
+    """
+
+    def __init__(self, root: Path, *, files: LocalFiles | None = None) -> None:
+        self.path = root / (socket.gethostname() or "localhost") / "journals"
+        self.files = files or LocalFiles()
+
+    def open_writer(self, writer: WriterId) -> Lock:
+        """Make the lock of a new writer and hold it."""
+        with _translated("make", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock.take(self.path / f"{writer}.lock")
+        if lock is None:
+            raise StateError(f"the writer {writer} is open already", code="writer_open")
+        return lock
+
+    def journal_path(self, writer: WriterId, first_sequence: int) -> Path:
+        """Where the journal of the segment that begins at `first_sequence` lies."""
+        return self.path / f"{writer}-{first_sequence:012d}.jsonl"
+
+    def journals(self, writer: WriterId | None = None) -> list[Path]:
+        """Return the journal files of one writer or of all, oldest first."""
+        return sorted(self.path.glob(f"{writer or '*'}-*.jsonl"))
+
+    def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:
+        """Yield writers that nobody holds any more, each with its lock taken."""
+        for path in sorted(self.path.glob("*.lock")):
+            lock = Lock.take(path)
+            if lock is not None:
+                yield WriterId(path.stem), lock
+
+
+@contextlib.contextmanager
+def _translated(verb: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (28, 122)
+        raise StorageError(
+            f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; "
+            + (
+                "the disk is full: make room, then append again"
+                if full
+                else "check the state folder (EVENTSTORE_STATE), then append again"
+            )
+            + ". Nothing of this append was stored",
+            code="disk_full" if full else "journal_refused",
+            path=str(path),
+        ) from error

@@ -1,0 +1,303 @@
+"""Batches of events in position order: the sealed log, and after it the tail that no seal has placed.
+
+A read takes one sequence and keeps it. Segments are skipped by what their seals say of them: positions and
+kinds. Rows of older versions are upcast on the way.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eventstore.codec.rows import Row, table_of
+from eventstore.codec.schema import POSITION, SCHEMA
+from eventstore.codec.upcast import needs_upcast, upcast_table
+from eventstore.errors import InvalidEventError, NotFoundError
+from eventstore.events.registry import Registry
+from eventstore.filesystem import Storage
+from eventstore.ids import WriterId
+from eventstore.journal import JournalFolder, read_journal
+from eventstore.log.sequence import SealSequence
+from eventstore.segment import Segment, damaged, read_segment
+
+__all__ = ["READ_SCHEMA", "LogReader", "checked_columns", "select_segments"]
+
+READ_SCHEMA: pa.Schema = pa.schema([POSITION, *SCHEMA])
+"""The columns of what is read: ``position``, then those of a segment."""
+
+BATCH_ROWS = 65_536
+
+Journaled = tuple[str, Sequence[Row], Mapping[str, Any]]
+"""A writer, its rows that are in no segment yet, and the header of their journal."""
+
+
+def checked_columns(columns: Collection[str] | None) -> list[str]:
+    """Return the columns to read, ``position`` first, in the order of the format.
+
+    Raises
+    ------
+    InvalidEventError
+        There is no such column (code ``unknown_column``).
+    """
+    if columns is None:
+        return list(READ_SCHEMA.names)
+    unknown = sorted(set(columns) - set(READ_SCHEMA.names))
+    if unknown:
+        raise InvalidEventError(
+            f"columns of the log were expected ({', '.join(READ_SCHEMA.names)}), found {unknown}",
+            code="unknown_column",
+        )
+    return [name for name in READ_SCHEMA.names if name == "position" or name in columns]
+
+
+def select_segments(
+    segments: Sequence[Segment],
+    *,
+    after: int | None,
+    until: int,
+    kinds: Collection[str] | None,
+) -> list[Segment]:
+    """Return the sealed segments that can hold events of `kinds` in ``(after, until)``, in order."""
+    start = 0
+    if after is not None:
+        start = max(0, bisect_right(segments, after, key=lambda s: s.first_position or 0) - 1)
+    chosen = []
+    for segment in segments[start:]:
+        if (segment.first_position or 0) >= until:
+            break
+        if after is not None and segment.end_position <= after + 1:
+            continue
+        if kinds is None or any(kind.kind in kinds for kind in segment.kinds):
+            chosen.append(segment)
+    return chosen
+
+
+class LogReader:
+    """Reads one store's log.
+
+    Parameters
+    ----------
+    folder
+        Journals of this machine's writers; None reads no journals.
+    own_rows
+        The rows that this process' writer holds in memory, where there is no journal to read.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        sequence: SealSequence,
+        *,
+        registry: Registry,
+        folder: JournalFolder | None,
+        own_rows: Callable[[], Journaled | None],
+    ) -> None:
+        self._storage = storage
+        self._sequence = sequence
+        self._registry = registry
+        self._folder = folder
+        self._own_rows = own_rows
+
+    def read(
+        self,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        limit: int | None = None,
+        tail: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield committed events in position order.
+
+        Parameters
+        ----------
+        after
+            Exclusive start, usually where a projection stopped; None begins at the first event.
+        until
+            Exclusive end; None means the sealed head.
+        kinds
+            Only events of these kinds; None means all.
+        columns
+            Only these columns, always after ``position``; None means all.
+        limit
+            Most events to yield over all batches; None means all.
+        tail
+            Afterwards also events that no seal has placed: durable ones, then journaled ones of this
+            machine. Their ``position`` is null; of journaled ones also ``event_hash`` and ``salt``.
+
+        Returns
+        -------
+        Batches of 1 to 65,536 rows, columns as in docs/format.md, section "Columns".
+
+        Raises
+        ------
+        IntegrityError, NotFoundError
+            A segment is damaged or missing.
+        InvalidEventError
+            There is no such column.
+        """
+        names = checked_columns(columns)
+        left = limit if limit is not None else 1 << 62
+        source = self._tables(after, until, kinds, names, tail)
+        for table in source:
+            for batch in table.slice(0, left).to_batches(max_chunksize=BATCH_ROWS):
+                if batch.num_rows:
+                    left -= batch.num_rows
+                    yield batch
+            if left <= 0:
+                return
+
+    def _tables(
+        self,
+        after: int | None,
+        until: int | None,
+        kinds: Collection[str] | None,
+        names: list[str],
+        tail: bool,
+    ) -> Iterator[pa.Table]:
+        # Journals before segments before seals: what leaves the one is in the next before it goes.
+        journaled = self._journaled() if tail else []
+        self._sequence.refresh()
+        unsealed = self._sequence.unsealed() if tail else []
+        now = self._sequence.refresh()
+        end = now.peaks.size if until is None else min(until, now.peaks.size)
+        for segment in select_segments(now.segments, after=after, until=end, kinds=kinds):
+            yield from self._segment(segment, after, end, kinds, names)
+        if tail and until is None:
+            yield from self._tail(dict(now.writers), unsealed, journaled, kinds, names)
+
+    def _segment(
+        self,
+        segment: Segment,
+        after: int | None,
+        until: int,
+        kinds: Collection[str] | None,
+        names: list[str],
+    ) -> Iterator[pa.Table]:
+        first = segment.first_position or 0
+        begin = 0 if after is None else max(0, after + 1 - first)
+        old = any(needs_upcast(self._registry, kind.kind, kind.version) for kind in segment.kinds)
+        needed = None if old else [name for name in (*names, "kind") if name != "position"]
+        rows = 0
+        for start, table in read_segment(self._storage, segment.path, columns=needed, first_row=begin):
+            rows = start + table.num_rows
+            positions = pa.arange(first + start, first + rows)
+            table = table.add_column(0, POSITION, pa.chunked_array([positions]))
+            table = table.slice(max(0, begin - start), max(0, until - first - max(start, begin)))
+            yield self._shaped(table, kinds, names, old)
+        if rows != segment.count:
+            raise damaged(segment.path, f"it holds {rows} events where {segment.count} were sealed")
+
+    def _shaped(
+        self, table: pa.Table, kinds: Collection[str] | None, names: list[str], old: bool
+    ) -> pa.Table:
+        if kinds is not None:
+            table = table.filter(pc.is_in(table["kind"], pa.array(sorted(kinds), pa.string())))
+        if old:
+            table = upcast_table(table, self._registry)
+        return table.select(names)
+
+    def read_tail(
+        self, *, kinds: Collection[str] | None = None, columns: Collection[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield only the events that no seal has placed; see `read`."""
+        names = checked_columns(columns)
+        for table in self._tables(1 << 62, None, kinds, names, tail=True):
+            yield from table.to_batches(max_chunksize=BATCH_ROWS)
+
+    # the tail --------------------------------------------------------------------------------------------
+
+    def _journaled(self) -> list[Journaled]:
+        """Rows in journals of this machine, by writer; a damaged journal stops the read."""
+        if self._folder is None:
+            own = self._own_rows()
+            return [own] if own is not None else []
+        found: list[Journaled] = []
+        for path in self._folder.journals():
+            content = read_journal(path)
+            if content is not None and content.rows:
+                found.append((content.header["writer"], content.rows, content.header))
+        return found
+
+    def _tail(
+        self,
+        ends: dict[WriterId, int],
+        unsealed: Sequence[str],
+        journaled: Sequence[Journaled],
+        kinds: Collection[str] | None,
+        names: list[str],
+    ) -> Iterator[pa.Table]:
+        described = [item[0] for path in unsealed if (item := self._sequence.describe(path))]
+        for segment in sorted(described, key=lambda s: (s.recorded_from_us, s.writer, s.first_sequence)):
+            if segment.first_sequence < ends.get(segment.writer, 0):
+                continue
+            ends[segment.writer] = segment.end_sequence
+            try:
+                for _, table in read_segment(self._storage, segment.path):
+                    yield self._unplaced(table, kinds, names)
+            except NotFoundError:
+                continue
+        for writer, rows, header in journaled:
+            fresh = [row for row in rows if row.sequence >= ends.get(WriterId(writer), 0)]
+            if not fresh:
+                continue
+            ends[WriterId(writer)] = fresh[-1].sequence + 1
+            table = table_of(fresh, writer=writer, actor=header.get("actor"), software=header.get("software"))
+            for name in ("event_hash", "salt"):
+                # Both are made when the segment is: these are not the ones that will be stored.
+                place = table.schema.get_field_index(name)
+                table = table.set_column(
+                    place, SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type)
+                )
+            yield self._unplaced(table, kinds, names)
+
+    def _unplaced(self, table: pa.Table, kinds: Collection[str] | None, names: list[str]) -> pa.Table:
+        table = table.add_column(0, POSITION, pa.nulls(table.num_rows, pa.int64()))
+        return self._shaped(table, kinds, names, old=True)
+
+    # following -------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        *,
+        after: int | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        poll_seconds: float = 0.5,
+        stop: threading.Event | None = None,
+        idle_seconds: float | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield sealed events in position order, for ever: what is there, then what comes.
+
+        Parameters
+        ----------
+        after, kinds, columns
+            As in `read`.
+        poll_seconds
+            Pause between two looks at the head.
+        stop
+            Ends the iteration when set.
+        idle_seconds
+            Ends it when nothing new came for so long; None waits for ever.
+        """
+        stop = stop or threading.Event()
+        reached = -1 if after is None else after
+        quiet_since = time.monotonic()
+        while not stop.is_set():
+            size = self._sequence.refresh().peaks.size
+            if size > reached + 1:
+                for batch in self.read(after=reached, until=size, kinds=kinds, columns=columns):
+                    yield batch
+                    if stop.is_set():
+                        return
+                reached, quiet_since = size - 1, time.monotonic()
+            if idle_seconds is not None and time.monotonic() - quiet_since >= idle_seconds:
+                return
+            stop.wait(poll_seconds)

@@ -1,0 +1,351 @@
+"""One open appender: numbers events, journals them, and turns them into segments.
+
+An append is acknowledged when its journal line is written; a flush puts the open rows as one segment under
+a name that nobody else can choose, and then removes the journal. Nothing here waits for another writer.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from eventstore import layout
+from eventstore.codec.rows import Row, fields_of, table_of
+from eventstore.errors import EventStoreError, InvalidEventError, StateError
+from eventstore.events.envelope import Event
+from eventstore.events.registry import Registry
+from eventstore.filesystem import Storage
+from eventstore.ids import EventId, WriterId, new_writer_id
+from eventstore.journal import Durability, Journal, JournalContent, JournalFolder, Lock
+from eventstore.segment import SegmentFile, encode_segment
+from eventstore.value_store import ValueStore
+
+__all__ = ["Author", "Limits", "Writer", "put_segment", "recover_journal"]
+
+logger = logging.getLogger(__name__)
+CLOCK_TOLERANCE_US = 60_000_000
+"""How far a clock may jump back before appending refuses; up to here the last time is kept."""
+
+OnDurable = Callable[[SegmentFile, list[bytes]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When the open rows become a segment, and how large values may be."""
+
+    rows: int = 200_000
+    bytes: int = 64 * 1024 * 1024
+    seconds: float | None = 5.0
+    inline_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """What a segment says of its making: the store, and defaults for who and with what."""
+
+    store_id: str
+    actor: str | None
+    software: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """Rows on their way into one segment."""
+
+    first_sequence: int
+    journal: Journal | None
+    opened_at: float
+    rows: list[Row] = field(default_factory=list)
+    size_bytes: int = 0
+    intended: bool = False
+    file: SegmentFile | None = None
+    hashes: list[bytes] = field(default_factory=list)
+
+
+class Writer:
+    """The sole author of the segments that bear its id. Safe to share between threads, not processes.
+
+    Parameters
+    ----------
+    folder
+        Where journals lie; None keeps rows in memory only (for ``memory://``).
+    on_durable
+        Called with each segment that was put, and its event hashes.
+    clock
+        Microseconds of Unix time.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        author: Author,
+        registry: Registry,
+        values: ValueStore,
+        folder: JournalFolder | None,
+        durability: Durability,
+        limits: Limits,
+        clock: Callable[[], int],
+        on_durable: OnDurable,
+    ) -> None:
+        self.id: WriterId = new_writer_id()
+        self._storage = storage
+        self._author = author
+        self._registry = registry
+        self._values = values
+        self._folder = folder
+        self._durability = durability
+        self._limits = limits
+        self._clock = clock
+        self._on_durable = on_durable
+        self._process = os.getpid()
+        self._append_lock = threading.Lock()
+        self._flush_lock = threading.Lock()
+        self._lock_file: Lock | None = folder.open_writer(self.id) if folder else None
+        self._sequence = 0
+        self._durable_end = 0
+        self._last_us = 0
+        self._open: _Open | None = None
+        self._pending: list[_Open] = []
+        self._closed = False
+        self._wake = threading.Event()
+        self._timer: threading.Thread | None = None
+
+    @property
+    def durable_end(self) -> int:
+        """One past the last sequence that is in a segment."""
+        return self._durable_end
+
+    @property
+    def end(self) -> int:
+        """One past the last sequence that was acknowledged."""
+        return self._sequence
+
+    def append(self, events: Sequence[Event]) -> tuple[EventId, EventId]:
+        """Journal `events` as one line, all or none, and return the ids of the first and the last.
+
+        Raises
+        ------
+        InvalidEventError
+            A kind is unknown, an inline value is too large, or there is no event; nothing was stored.
+        StateError
+            The writer is closed or was opened in another process, or the clock jumped back further than
+            `CLOCK_TOLERANCE_US` (code ``clock_went_back``).
+        StorageError
+            The journal's disk refused; nothing of this call was stored.
+        """
+        registry, inline_bytes = self._registry, self._limits.inline_bytes
+        prepared = []
+        for event in events:
+            kind = registry.of(event)
+            fields = fields_of(kind, event)
+            data = fields.get("data")
+            if data is not None and len(data) > inline_bytes:
+                # The value before the event: nothing stored ever points at something missing.
+                fields = {**fields, "data": None, "data_digest": self._values.put(data)}
+            prepared.append((kind, fields))
+        if not prepared:
+            raise InvalidEventError("at least one event was expected, found none", code="no_event")
+        with self._append_lock:
+            self._check_open()
+            now = self._time()
+            first = self._sequence
+            rows = [
+                Row(kind.kind, kind.version, kind.columns, fields, sequence, now)
+                for sequence, (kind, fields) in enumerate(prepared, first)
+            ]
+            batch = self._open
+            if batch is None:
+                batch = self._open = self._begin(first)
+            size = batch.journal.append(rows) if batch.journal else 256 * len(rows)
+            batch.rows.extend(rows)
+            batch.size_bytes += size
+            self._sequence = first + len(rows)
+            self._last_us = now
+            full = len(batch.rows) >= self._limits.rows or batch.size_bytes >= self._limits.bytes
+        if full:
+            self.flush()
+        elif self._timer is None and self._limits.seconds is not None:
+            self._start_timer()
+        return EventId(self.id, first), EventId(self.id, first + len(rows) - 1)
+
+    def open_rows(self) -> list[Row]:
+        """Return the rows that are in no segment yet, in order."""
+        with self._append_lock:
+            batches = [*self._pending, *([self._open] if self._open else [])]
+            return [row for batch in batches for row in batch.rows]
+
+    def flush(self) -> None:
+        """Make everything that was acknowledged durable, in one segment or more.
+
+        Raises
+        ------
+        StorageError
+            Storage refused. Nothing is lost: the rows stay journaled, and the next flush puts them.
+        """
+        with self._flush_lock:
+            with self._append_lock:
+                if self._process != os.getpid():
+                    self._check_open()
+                if self._open is not None and self._open.rows:
+                    self._pending.append(self._open)
+                    self._open = None
+            while self._pending:
+                self._put(self._pending[0])
+                with self._append_lock:
+                    done = self._pending.pop(0)
+                    self._durable_end = done.first_sequence + len(done.rows)
+                if done.journal is not None:
+                    done.journal.remove()
+
+    def close(self) -> None:
+        """Flush, and let go of the journal. A second close does nothing."""
+        if self._closed:
+            return
+        self._stop_timer()
+        try:
+            self.flush()
+        except EventStoreError:
+            self._release(remove=False)
+            raise
+        if self._open is not None and self._open.journal is not None:
+            self._open.journal.remove()
+        self._release(remove=True)
+
+    def abandon(self) -> None:
+        """Let go without flushing; what was acknowledged stays in the journal for the next opener."""
+        self._stop_timer()
+        self._release(remove=False)
+
+    def _release(self, *, remove: bool) -> None:
+        with self._append_lock:
+            self._closed = True
+            for batch in [*self._pending, *([self._open] if self._open else [])]:
+                if batch.journal is not None:
+                    batch.journal.close()
+            if self._lock_file is not None:
+                self._lock_file.release(remove=remove)
+
+    def _check_open(self) -> None:
+        if self._process != os.getpid():
+            raise StateError(
+                f"this store was opened in process {self._process} and is used in {os.getpid()}: open "
+                "the store again in the new process",
+                code="other_process",
+            )
+        if self._closed:
+            raise StateError("the store is closed: open it again to append", code="closed")
+
+    def _time(self) -> int:
+        now = self._clock()
+        if now >= self._last_us:
+            return now
+        if self._last_us - now > CLOCK_TOLERANCE_US:
+            raise StateError(
+                f"the clock was expected at or after {_iso(self._last_us)}, found {_iso(now)}: it jumped "
+                "back. Set the clock right, or close the store and open it again to go on from the new "
+                "time; nothing of this append was stored",
+                code="clock_went_back",
+                last=_iso(self._last_us),
+                found=_iso(now),
+            )
+        return self._last_us
+
+    def _begin(self, first: int) -> _Open:
+        journal = None
+        if self._folder is not None:
+            header = {
+                "store_id": self._author.store_id,
+                "writer": self.id,
+                "first_sequence": first,
+                "actor": self._author.actor,
+                "software": self._author.software,
+            }
+            path = self._folder.journal_path(self.id, first)
+            # A journal that was made and whose first line failed holds nothing.
+            self._folder.files.remove(path)
+            journal = Journal(path, header, durability=self._durability, files=self._folder.files)
+        return _Open(first, journal, time.monotonic())
+
+    def _put(self, batch: _Open) -> None:
+        if batch.file is None:
+            day = layout.segment_day(dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC))
+            batch.file, batch.hashes = _encode(batch.rows, self.id, self._author, day)
+        if batch.journal is not None and not batch.intended:
+            batch.journal.intend(batch.file.segment.path)
+            batch.intended = True
+        put_segment(self._storage, batch.file)
+        self._on_durable(batch.file, batch.hashes)
+
+    # flushing by time ------------------------------------------------------------------------------------
+
+    def _start_timer(self) -> None:
+        with self._append_lock:
+            if self._timer is not None or self._closed:
+                return
+            self._timer = threading.Thread(target=self._tick, name="eventstore-flush", daemon=True)
+        self._timer.start()
+
+    def _stop_timer(self) -> None:
+        self._wake.set()
+        timer = self._timer
+        if timer is not None and timer is not threading.current_thread() and timer.is_alive():
+            timer.join()
+
+    def _tick(self) -> None:
+        seconds = self._limits.seconds or 0.0
+        pause = seconds
+        while not self._wake.wait(pause):
+            with self._append_lock:
+                oldest = self._pending[0] if self._pending else self._open
+                age = time.monotonic() - oldest.opened_at if oldest else 0.0
+            pause = seconds if age >= seconds else max(seconds - age, 0.01)
+            if oldest is None or age < seconds:
+                continue
+            try:
+                self.flush()
+            except EventStoreError as error:
+                # Nothing is lost; flush() and close() raise it to whoever asks.
+                logger.warning("a flush in the background failed and will be tried again: %s", error)
+
+
+def _iso(microseconds: int) -> str:
+    return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat()
+
+
+def _encode(
+    rows: Sequence[Row], writer: WriterId, author: Author, day: str
+) -> tuple[SegmentFile, list[bytes]]:
+    table = table_of(rows, writer=writer, actor=author.actor, software=author.software)
+    hashes: list[bytes] = table["event_hash"].to_pylist()
+    return encode_segment(table, day=day, store_id=author.store_id), hashes
+
+
+def put_segment(storage: Storage, file: SegmentFile) -> None:
+    """Put a segment whole. Its name says its content, so putting it again changes nothing."""
+    storage.put(file.segment.path, file.data)
+
+
+def recover_journal(
+    storage: Storage, content: JournalContent, *, clock: Callable[[], int]
+) -> tuple[SegmentFile, list[bytes]] | None:
+    """Make the events of a dead writer's journal durable; None if they are so already, or there are none.
+
+    A flush notes the segment's name in the journal before it puts it: if that file is there, the crash
+    came between put and removal.
+    """
+    if not content.rows:
+        return None
+    if content.segment_path is not None and storage.exists(content.segment_path):
+        return None
+    header = content.header
+    author = Author(header["store_id"], header["actor"], header["software"])
+    day = layout.segment_day(dt.datetime.fromtimestamp(clock() / 1e6, dt.UTC))
+    file, hashes = _encode(content.rows, WriterId(header["writer"]), author, day)
+    put_segment(storage, file)
+    return file, hashes

@@ -1,0 +1,581 @@
+"""`EventStore`: one folder or bucket, opened. Joins writer, sequence, reader, values and look-ups."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import platformdirs
+import pyarrow as pa
+
+from eventstore import layout
+from eventstore.codec.payload import dump_json, load_json
+from eventstore.codec.rows import recorded_events
+from eventstore.codec.schema import FORMAT_VERSION
+from eventstore.errors import (
+    EventStoreError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    StateError,
+)
+from eventstore.events.envelope import Event, RecordedEvent
+from eventstore.events.registry import Registry, default_registry
+from eventstore.filesystem import Storage, open_storage
+from eventstore.ids import EventId
+from eventstore.journal import Durability, JournalFolder, LocalFiles, read_journal
+from eventstore.log.lookup import Lookup
+from eventstore.log.reader import LogReader
+from eventstore.log.scan import scan_log
+from eventstore.log.sequence import Head, SealSequence
+from eventstore.log.verify import VerifyReport, verify_store
+from eventstore.log.writer import Author, Limits, Writer, recover_journal
+from eventstore.segment import SegmentFile
+from eventstore.value_store import ValueStore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["EventStore", "Level", "Receipt", "software_name"]
+
+logger = logging.getLogger(__name__)
+STATE_VARIABLE = "EVENTSTORE_STATE"
+"""Environment variable that names the folder for journals; else the user's state folder."""
+
+
+class Level(IntEnum):
+    """How safe an acknowledged event is."""
+
+    JOURNALED = 1
+    """In the writer's journal on this machine: survives a killed process (with ``fsync``, power loss)."""
+    DURABLE = 2
+    """In a segment on the store's filesystem."""
+    SEALED = 3
+    """In the sealed log: it has its position for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an append returns: the ids of its first and last event."""
+
+    first: EventId
+    last: EventId
+    _level: Callable[[EventId], Level]
+
+    def level(self) -> Level:
+        """Return how safe the events are by now."""
+        return self._level(self.last)
+
+
+def software_name() -> str:
+    """Return the name and version that new events and seals carry."""
+    try:
+        return f"eventstore/{version('eventstore')}"
+    except PackageNotFoundError:
+        return "eventstore/unknown"
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class EventStore:
+    """An open event store; a context manager that flushes, seals and closes at its end.
+
+    Use `EventStore.open`. All methods may be called from any thread; another process opens its own.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        store_id: str,
+        read_only: bool,
+        durability: Durability,
+        author: Author,
+        registry: Registry,
+        limits: Limits,
+        max_value_bytes: int,
+        auto_seal: bool,
+        single_sealer: bool,
+        folder: JournalFolder | None,
+        clock: Callable[[], int],
+    ) -> None:
+        self.storage = storage
+        self.store_id = store_id
+        self.registry = registry
+        self.read_only = read_only
+        self.values = ValueStore(storage, max_bytes=max_value_bytes)
+        self._author = author
+        self._durability = durability
+        self._limits = limits
+        self._auto_seal = auto_seal
+        self._folder = folder
+        self._clock = clock
+        self._writer: Writer | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+        guard = partial(self._sealer_lock, folder) if single_sealer and folder else None
+        self._sequence = SealSequence(
+            storage, store_id=store_id, software=author.software, clock=clock, single_sealer=guard
+        )
+        self._reader = LogReader(
+            storage, self._sequence, registry=registry, folder=folder, own_rows=self._own_rows
+        )
+        self.lookup = Lookup(self._reader, self.values)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        durability: Durability = "process",
+        actor: str | None = None,
+        software: str | None = None,
+        registry: Registry | None = None,
+        flush_rows: int = 200_000,
+        flush_bytes: int = 64 * 1024 * 1024,
+        flush_seconds: float | None = 5.0,
+        inline_limit: int = 64 * 1024,
+        max_value_bytes: int = 1_000_000_000,
+        auto_seal: bool = True,
+        single_sealer: bool = False,
+        state_dir: str | os.PathLike[str] | None = None,
+        clock: Callable[[], int] = _now_us,
+        storage_options: Mapping[str, Any] | None = None,
+        storage: Storage | None = None,
+        local_files: LocalFiles | None = None,
+    ) -> Self:
+        """Open the store at `url`, and take over what dead writers of this machine left in journals.
+
+        Parameters
+        ----------
+        url
+            A folder, or any fsspec URL; ``memory://name`` lives and dies with this process.
+        create
+            Make the store if there is none.
+        read_only
+            Never write: no recovery, no sealing.
+        durability
+            ``process`` survives a killed process, ``fsync`` also power loss.
+        actor
+            Who appends, for events that do not say so.
+        software
+            What appends, with its version; None means this package.
+        registry
+            The kinds that are known; None means `default_registry`.
+        flush_rows, flush_bytes, flush_seconds
+            A segment is put when so many events or journal bytes are open, or when the oldest is so old
+            (None: never by time).
+        inline_limit
+            Longest value that rides inside its event, in bytes; longer ones go to ``values/``.
+        max_value_bytes
+            Longest value that is taken at all.
+        auto_seal
+            Seal after each flush.
+        single_sealer
+            This machine does all sealing; needed where storage has no atomic put-if-absent.
+        state_dir
+            Where journals go; None means the environment variable EVENTSTORE_STATE, or else the user's
+            state folder.
+        clock
+            Microseconds of Unix time.
+        storage_options
+            For the filesystem: credentials, endpoints. Never stored or printed.
+        storage, local_files
+            An opened root and the journal's file operations, for wrappers and tests.
+
+        Raises
+        ------
+        NotFoundError
+            There is no store (code ``store_not_found``).
+        FormatError
+            Not a store (``not_a_store``), or one of a newer format (``newer_format``).
+        StorageError
+            The place cannot be reached or written.
+        """
+        place = storage or open_storage(url, **(storage_options or {}))
+        store_id = _store_id(place, create=create and not read_only)
+        folder = None
+        if place.abilities.shared:
+            folder = JournalFolder(_state_root(state_dir) / store_id, files=local_files)
+        store = cls(
+            place,
+            store_id=store_id,
+            read_only=read_only,
+            durability=durability,
+            author=Author(store_id, actor, software or software_name()),
+            registry=registry or default_registry,
+            limits=Limits(flush_rows, flush_bytes, flush_seconds, inline_limit),
+            max_value_bytes=max_value_bytes,
+            auto_seal=auto_seal,
+            single_sealer=single_sealer,
+            folder=folder,
+            clock=clock,
+        )
+        if not read_only:
+            store.recover()
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EventStore({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the store is, credentials masked."""
+        return self.storage.url
+
+    # writing ---------------------------------------------------------------------------------------------
+
+    def append(self, *events: Event) -> Receipt:
+        """Record events, all or none, in this order and next to each other.
+
+        Returns when they are journaled (`Level.JOURNALED`); `flush` and `seal` take them further.
+
+        Raises
+        ------
+        InvalidEventError
+            Unknown kind, or a value that is too large; nothing was stored.
+        StateError
+            The store is closed, read-only, or was opened in another process; or the clock jumped back.
+        StorageError
+            The journal's disk refused; nothing of this call was stored.
+        """
+        first, last = self._open_writer().append(events)
+        self.lookup.observe(events)
+        return Receipt(first, last, self.level)
+
+    def flush(self) -> None:
+        """Put what was appended here into segments; raises StorageError, and then nothing is lost."""
+        writer = self._writer
+        if writer is not None:
+            writer.flush()
+            self._after_flush()
+
+    def seal(self, *, everywhere: bool = False) -> Head:
+        """Flush, then give every durable event of any writer its position.
+
+        Parameters
+        ----------
+        everywhere
+            Look for unsealed segments in every day's folder, not only in recent ones.
+        """
+        self._check_writable()
+        if self._writer is not None:
+            self._writer.flush()
+        return self._sequence.seal(everywhere=everywhere)
+
+    def recover(self) -> int:
+        """Make durable what dead writers of this machine left journaled; returns how many events.
+
+        Raises
+        ------
+        IntegrityError
+            A journal is damaged (code ``journal_damaged``); it is kept, and the others are recovered.
+        """
+        if self._folder is None:
+            return 0
+        self._check_writable()
+        recovered, problem = 0, None
+        for writer, lock in self._folder.dead_writers():
+            whole = False
+            try:
+                for path in self._folder.journals(writer):
+                    content = read_journal(path)
+                    if content is not None:
+                        made = recover_journal(self.storage, content, clock=self._clock)
+                        if made is not None:
+                            self._sequence.offer(made[0].segment, made[1])
+                        recovered += len(content.rows)
+                    self._folder.files.remove(path)
+                whole = True
+            except (IntegrityError, FormatError) as error:
+                problem = problem or error
+            finally:
+                lock.release(remove=whole)
+        if recovered and self._auto_seal:
+            self._try_seal()
+        if problem is not None:
+            # Raising here would lock everyone out; verify reports it as an error.
+            logger.error("%s", problem)
+        return recovered
+
+    def close(self) -> None:
+        """Flush, seal, and let go. A second close does nothing.
+
+        Raises
+        ------
+        StorageError
+            The flush failed; what was acknowledged stays journaled and is taken over at the next open.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._writer is not None:
+                self._writer.close()
+                self._after_flush()
+
+    def abandon(self) -> None:
+        """Let go at once, as if the process died: nothing is flushed, journals stay for the next opener."""
+        with self._lock:
+            self._closed = True
+            if self._writer is not None:
+                self._writer.abandon()
+
+    def level(self, event: EventId) -> Level:
+        """Return how safe an event is that this process appended."""
+        if self._sequence.level_is_sealed(event):
+            return Level.SEALED
+        self._sequence.refresh()
+        if self._sequence.level_is_sealed(event):
+            return Level.SEALED
+        writer = self._writer
+        if writer is not None and event.writer == writer.id:
+            if event.sequence >= writer.end:
+                raise NotFoundError(f"no event {event} was appended here", code="no_such_event")
+            return Level.DURABLE if event.sequence < writer.durable_end else Level.JOURNALED
+        for path in self._sequence.unsealed(everywhere=True):
+            known = self._sequence.describe(path)
+            if known and known[0].writer == event.writer and event.sequence < known[0].end_sequence:
+                return Level.DURABLE
+        return Level.JOURNALED
+
+    def _open_writer(self) -> Writer:
+        writer = self._writer
+        if writer is not None:
+            return writer
+        with self._lock:
+            self._check_writable()
+            if self._closed:
+                raise StateError("the store is closed: open it again to append", code="closed")
+            if self._writer is None:
+                self._writer = Writer(
+                    self.storage,
+                    author=self._author,
+                    registry=self.registry,
+                    values=self.values,
+                    folder=self._folder,
+                    durability=self._durability,
+                    limits=self._limits,
+                    clock=self._clock,
+                    on_durable=self._on_durable,
+                )
+            return self._writer
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StateError(
+                f"{self.url} was opened with read_only=True: open it again without, to write",
+                code="read_only",
+            )
+
+    def _on_durable(self, file: SegmentFile, hashes: list[bytes]) -> None:
+        self._sequence.offer(file.segment, hashes)
+        if self._auto_seal:
+            self._try_seal()
+
+    def _after_flush(self) -> None:
+        if self._auto_seal:
+            self._try_seal()
+
+    def _try_seal(self) -> None:
+        """Seal in passing. What is durable needs no seal to be safe, so a refusal is only reported."""
+        try:
+            self._sequence.seal()
+        except EventStoreError as error:
+            logger.warning("the events are durable and not sealed yet: %s", error)
+
+    def _own_rows(self) -> tuple[str, list[Any], Mapping[str, Any]] | None:
+        writer = self._writer
+        if writer is None:
+            return None
+        header = {"actor": self._author.actor, "software": self._author.software}
+        return writer.id, writer.open_rows(), header
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _sealer_lock(folder: JournalFolder) -> Iterator[None]:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with (folder.path.parent / "sealer.lock").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    # reading ---------------------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        """Return where the sealed log ends now."""
+        return self._sequence.head()
+
+    def read(
+        self,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        limit: int | None = None,
+        tail: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield committed events in position order, as Arrow; see `LogReader.read`."""
+        return self._reader.read(
+            after=after, until=until, kinds=kinds, columns=columns, limit=limit, tail=tail
+        )
+
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        kinds: Collection[str] | None = None,
+        limit: int | None = None,
+        tail: bool = False,
+    ) -> Iterator[RecordedEvent]:
+        """Yield committed events in position order, typed; parameters as in `read`."""
+        for batch in self.read(after=after, until=until, kinds=kinds, limit=limit, tail=tail):
+            yield from recorded_events(batch, self.registry)
+
+    def scan(
+        self,
+        *,
+        after: int | None = None,
+        until: int | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        tail: bool = False,
+    ) -> pl.LazyFrame:
+        """Return events as a lazy polars table, ``position`` first; parameters as in `read`."""
+        return scan_log(
+            self.storage,
+            self._sequence,
+            self._reader,
+            self.registry,
+            after=after,
+            until=until,
+            kinds=kinds,
+            columns=columns,
+            tail=tail,
+        )
+
+    def subscribe(
+        self,
+        *,
+        after: int | None = None,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        poll_seconds: float = 0.5,
+        stop: threading.Event | None = None,
+        idle_seconds: float | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield sealed events as they come; see `LogReader.subscribe`."""
+        return self._reader.subscribe(
+            after=after,
+            kinds=kinds,
+            columns=columns,
+            poll_seconds=poll_seconds,
+            stop=stop,
+            idle_seconds=idle_seconds,
+        )
+
+    def verify(
+        self, *, values: bool = True, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Check everything against everything; see `verify_store`."""
+        return verify_store(
+            self.storage,
+            store_id=self.store_id,
+            folder=self._folder,
+            check_values=values,
+            progress=progress,
+        )
+
+
+def _state_root(state_dir: str | os.PathLike[str] | None) -> Path:
+    chosen = state_dir or os.environ.get(STATE_VARIABLE)
+    return Path(chosen) if chosen else platformdirs.user_state_path("eventstore")
+
+
+def _store_id(storage: Storage, *, create: bool) -> str:
+    """Read the store's id from its file, or make the store."""
+    for _ in range(2):
+        try:
+            raw = storage.read(layout.STORE_FILE)
+        except NotFoundError:
+            if not create:
+                if storage.folders("") or storage.files(""):
+                    raise _not_a_store(storage.url) from None
+                raise NotFoundError(
+                    f"an event store was expected at {storage.url}, found nothing there; make one with "
+                    "EventStore.open(..., create=True), or correct the path",
+                    code="store_not_found",
+                    url=storage.url,
+                ) from None
+            if storage.folders("") or storage.files(""):
+                raise _not_a_store(storage.url) from None
+            _make(storage)
+            continue
+        return _checked_id(storage.url, raw)
+    raise _not_a_store(storage.url)
+
+
+def _make(storage: Storage) -> None:
+    about = {
+        "created_at": dt.datetime.now(dt.UTC).isoformat(),
+        "created_by": software_name(),
+        "format": FORMAT_VERSION,
+        "kind": "eventstore",
+        "store_id": uuid.uuid4().hex,
+    }
+    raw = dump_json(about, indent=True) + b"\n"
+    if storage.abilities.atomic_create:
+        storage.create(layout.STORE_FILE, raw)
+    else:
+        storage.put(layout.STORE_FILE, raw)
+
+
+def _checked_id(url: str, raw: bytes) -> str:
+    try:
+        about = load_json(raw, where=f"{url}/{layout.STORE_FILE}")
+        kind, format_version, store_id = about["kind"], about["format"], about["store_id"]
+    except (IntegrityError, KeyError, TypeError) as error:
+        raise _not_a_store(url) from error
+    if kind != "eventstore" or not isinstance(store_id, str) or not store_id.isalnum():
+        raise _not_a_store(url)
+    if format_version != FORMAT_VERSION:
+        raise FormatError(
+            f"a store of format {FORMAT_VERSION} was expected at {url}, found format {format_version}; "
+            "upgrade eventstore to open it. Nothing was changed",
+            code="newer_format",
+            url=url,
+        )
+    return store_id
+
+
+def _not_a_store(url: str) -> FormatError:
+    return FormatError(
+        f"an event store was expected at {url}, found files and no valid {layout.STORE_FILE}; choose "
+        "another folder. Nothing was changed",
+        code="not_a_store",
+        url=url,
+    )
