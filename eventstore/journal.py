@@ -8,6 +8,7 @@ lock file tells live writers from dead ones. See docs/format.md, section "Journa
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -128,16 +129,15 @@ class Journal:
                 code="journal_closed",
             )
         line = b"%08x %b\n" % (zlib.crc32(body), body)
-        with _translated("write", self.path):
-            try:
-                done = self._files.write(self._descriptor, line)
-                while done < len(line):
-                    done += self._files.write(self._descriptor, line[done:])
-                if self._sync:
-                    self._files.sync(self._descriptor)
-            except OSError:
-                self._undo()
-                raise
+        try:
+            done = self._files.write(self._descriptor, line)
+            while done < len(line):
+                done += self._files.write(self._descriptor, line[done:])
+            if self._sync:
+                self._files.sync(self._descriptor)
+        except OSError as error:
+            self._undo()
+            raise _refused("write", self.path, error) from error
         self._length += len(line)
         return len(line)
 
@@ -315,15 +315,18 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (28, 122)
-        raise StorageError(
-            f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; "
-            + (
-                "the disk is full: make room, then append again"
-                if full
-                else "check the state folder (EVENTSTORE_STATE), then append again"
-            )
-            + ". Nothing of this append was stored",
-            code="disk_full" if full else "journal_refused",
-            path=str(path),
-        ) from error
+        raise _refused(verb, path, error) from error
+
+
+def _refused(verb: str, path: Path, error: OSError) -> StorageError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full:
+        hint = "the disk is full: make room, then append again"
+    else:
+        hint = "check the state folder (EVENTSTORE_STATE), then append again"
+    return StorageError(
+        f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; {hint}. "
+        "Nothing of this append was stored",
+        code="disk_full" if full else "journal_refused",
+        path=str(path),
+    )

@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +34,7 @@ from eventstore.errors import (
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import Registry, default_registry
 from eventstore.filesystem import Storage, open_storage
-from eventstore.ids import EventId
+from eventstore.ids import EventId, WriterId
 from eventstore.journal import Durability, JournalFolder, LocalFiles, read_journal
 from eventstore.log.lookup import Lookup
 from eventstore.log.reader import LogReader
@@ -67,13 +66,29 @@ class Level(IntEnum):
     """In the sealed log: it has its position for ever."""
 
 
-@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an append returns: the ids of its first and last event."""
+    """What an append returns: who wrote its events, under which numbers, and how safe they are."""
 
-    first: EventId
-    last: EventId
-    _level: Callable[[EventId], Level]
+    __slots__ = ("_count", "_first", "_level", "_writer")
+
+    def __init__(self, writer: WriterId, first: int, count: int, level: Callable[[EventId], Level]) -> None:
+        self._writer = writer
+        self._first = first
+        self._count = count
+        self._level = level
+
+    def __repr__(self) -> str:
+        return f"Receipt({self.first} to {self.last})"
+
+    @property
+    def first(self) -> EventId:
+        """The id of the first event."""
+        return EventId(self._writer, self._first)
+
+    @property
+    def last(self) -> EventId:
+        """The id of the last event."""
+        return EventId(self._writer, self._first + self._count - 1)
 
     def level(self) -> Level:
         """Return how safe the events are by now."""
@@ -262,9 +277,10 @@ class EventStore:
         StorageError
             The journal's disk refused; nothing of this call was stored.
         """
-        first, last = self._open_writer().append(events)
+        writer = self._writer or self._open_writer()
+        first = writer.append(events)
         self.lookup.observe(events)
-        return Receipt(first, last, self.level)
+        return Receipt(writer.id, first, len(events), self.level)
 
     def flush(self) -> None:
         """Put what was appended here into segments; raises StorageError, and then nothing is lost."""

@@ -67,15 +67,20 @@ class Lookup:
 
     def observe(self, events: Iterable[Event]) -> None:
         """Take in events that this process has just appended."""
+        for event in events:
+            kind = type(event)
+            if kind is EvaluationCached or kind is ValueRecorded:
+                self._observe(event)
+
+    def _observe(self, event: Event) -> None:
         with self._lock:
-            for event in events:
-                if isinstance(event, EvaluationCached):
-                    self._own_evaluations[event.eval_hash] = event.value_hash
-                elif isinstance(event, ValueRecorded) and event.value_hash not in self._positions:
-                    self._unplaced.setdefault(
-                        event.value_hash,
-                        _Bytes(event.type_name, event.format, event.data, event.data_digest),
-                    )
+            if isinstance(event, EvaluationCached):
+                self._own_evaluations[event.eval_hash] = event.value_hash
+            elif isinstance(event, ValueRecorded) and event.value_hash not in self._positions:
+                self._unplaced.setdefault(
+                    event.value_hash,
+                    _Bytes(event.type_name, event.format, event.data, event.data_digest),
+                )
 
     def evaluation(self, eval_hash: str) -> str | None:
         """Return the value hash that the evaluation cache holds under `eval_hash`, or None."""

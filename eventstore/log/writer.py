@@ -20,7 +20,7 @@ from eventstore.errors import EventStoreError, InvalidEventError, StateError
 from eventstore.events.envelope import Event
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
-from eventstore.ids import EventId, WriterId, new_writer_id
+from eventstore.ids import WriterId, new_writer_id
 from eventstore.journal import Durability, Journal, JournalContent, JournalFolder, Lock
 from eventstore.segment import SegmentFile, encode_segment
 from eventstore.value_store import ValueStore
@@ -126,8 +126,8 @@ class Writer:
         """One past the last sequence that was acknowledged."""
         return self._sequence
 
-    def append(self, events: Sequence[Event]) -> tuple[EventId, EventId]:
-        """Journal `events` as one line, all or none, and return the ids of the first and the last.
+    def append(self, events: Sequence[Event]) -> int:
+        """Journal `events` as one line, all or none, and return the sequence of the first.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Writer:
             self.flush()
         elif self._timer is None and self._limits.seconds is not None:
             self._start_timer()
-        return EventId(self.id, first), EventId(self.id, first + len(rows) - 1)
+        return first
 
     def open_rows(self) -> list[Row]:
         """Return the rows that are in no segment yet, in order."""
