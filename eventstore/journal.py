@@ -12,13 +12,14 @@ import errno
 import fcntl
 import os
 import socket
+import weakref
 import zlib
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -157,10 +158,17 @@ class JournalContent:
     rows: list[Row] = field(default_factory=list)
     segment_path: str | None = None
     torn_bytes: int = 0
+    length: int = 0
 
 
-def read_journal(path: Path) -> JournalContent | None:
+def read_journal(path: Path, known: JournalContent | None = None) -> JournalContent | None:
     """Read a journal file; None if it is gone, or was torn before its first line was whole.
+
+    Parameters
+    ----------
+    known
+        What an earlier call returned for this file: only what was added since is read, into the same
+        object.
 
     Raises
     ------
@@ -169,18 +177,19 @@ def read_journal(path: Path) -> JournalContent | None:
     FormatError
         Written by a newer version.
     """
+    content = known
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            stream.seek(content.length if content else 0)
+            raw = stream.read()
     except FileNotFoundError:
         return None
     *lines, rest = raw.split(b"\n")
-    offset = 0
-    content: JournalContent | None = None
-    for number, line in enumerate(lines):
-        record = _record(path, number, offset, line)
-        offset += len(line) + 1
+    for line in lines:
+        offset = content.length if content else 0
+        record = _record(path, offset, line)
         if content is None:
-            content = JournalContent(path, _header(path, record), torn_bytes=len(rest))
+            content = JournalContent(path, _header(path, record))
         elif "segment" in record:
             content.segment_path = record["segment"]
         else:
@@ -188,6 +197,9 @@ def read_journal(path: Path) -> JournalContent | None:
             if record["sequence"] != expected:
                 raise _damaged(path, offset, f"event {record['sequence']} where {expected} belongs")
             content.rows.extend(_rows(record))
+        content.length = offset + len(line) + 1
+    if content is not None:
+        content.torn_bytes = len(rest)
     return content
 
 
@@ -202,14 +214,14 @@ def _header(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     return record
 
 
-def _record(path: Path, number: int, offset: int, line: bytes) -> Mapping[str, Any]:
+def _record(path: Path, offset: int, line: bytes) -> Mapping[str, Any]:
     crc, blank, body = line[:8], line[8:9], line[9:]
     try:
         good = blank == b" " and int(crc, 16) == zlib.crc32(body)
     except ValueError:
         good = False
     if not good:
-        raise _damaged(path, offset, f"line {number + 1} has the wrong CRC-32")
+        raise _damaged(path, offset, "the line there has the wrong CRC-32")
     record: Mapping[str, Any] = load_json(body, where=path.name)
     return record
 
@@ -246,9 +258,20 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
 class Lock:
     """A held lock file; whoever holds it is the writer, or the one who recovers it."""
 
+    _held: ClassVar[weakref.WeakSet[Lock]] = weakref.WeakSet()
+
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._held.add(self)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Close the copies that a fork has made: a child must not keep its dead parent's locks alive."""
+        for lock in list(cls._held):
+            os.close(lock._descriptor)
+            lock._descriptor = -1
+        cls._held.clear()
 
     def release(self, *, remove: bool) -> None:
         """Let go; `remove` deletes the file first, so nobody can meet a stale one."""
@@ -257,6 +280,7 @@ class Lock:
                 self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
+        self._held.discard(self)
 
     @staticmethod
     def take(path: Path) -> Lock | None:
@@ -270,6 +294,9 @@ class Lock:
             pass
         os.close(descriptor)
         return None
+
+
+os.register_at_fork(after_in_child=Lock.forget)
 
 
 class JournalFolder:

@@ -37,7 +37,7 @@ from eventstore.filesystem import Storage, open_storage
 from eventstore.ids import EventId, WriterId
 from eventstore.journal import Durability, JournalFolder, LocalFiles, read_journal
 from eventstore.log.lookup import Lookup
-from eventstore.log.reader import LogReader
+from eventstore.log.reader import Journaled, LogReader
 from eventstore.log.scan import scan_log
 from eventstore.log.sequence import Head, SealSequence
 from eventstore.log.verify import VerifyReport, verify_store
@@ -53,6 +53,10 @@ __all__ = ["EventStore", "Level", "Receipt", "software_name"]
 logger = logging.getLogger(__name__)
 STATE_VARIABLE = "EVENTSTORE_STATE"
 """Environment variable that names the folder for journals; else the user's state folder."""
+
+
+LOOK_SECONDS = 10.0
+"""How often a flush that seals also looks for the segments of others; `EventStore.seal` always does."""
 
 
 class Level(IntEnum):
@@ -143,6 +147,7 @@ class EventStore:
         self._writer: Writer | None = None
         self._lock = threading.RLock()
         self._closed = False
+        self._looked_at = float("-inf")
         guard = partial(self._sealer_lock, folder) if single_sealer and folder else None
         self._sequence = SealSequence(
             storage, store_id=store_id, software=author.software, clock=clock, single_sealer=guard
@@ -413,17 +418,25 @@ class EventStore:
             self._try_seal()
 
     def _after_flush(self) -> None:
-        if self._auto_seal:
+        writer = self._writer
+        if (
+            self._auto_seal
+            and writer is not None
+            and self._sequence.sealed_end(writer.id) < writer.durable_end
+        ):
             self._try_seal()
 
     def _try_seal(self) -> None:
         """Seal in passing. What is durable needs no seal to be safe, so a refusal is only reported."""
+        look = time.monotonic() - self._looked_at >= LOOK_SECONDS
+        if look:
+            self._looked_at = time.monotonic()
         try:
-            self._sequence.seal()
+            self._sequence.seal(look=look)
         except EventStoreError as error:
             logger.warning("the events are durable and not sealed yet: %s", error)
 
-    def _own_rows(self) -> tuple[str, list[Any], Mapping[str, Any]] | None:
+    def _own_rows(self) -> Journaled | None:
         writer = self._writer
         if writer is None:
             return None
@@ -480,8 +493,12 @@ class EventStore:
         kinds: Collection[str] | None = None,
         columns: Collection[str] | None = None,
         tail: bool = False,
+        check: bool = True,
     ) -> pl.LazyFrame:
-        """Return events as a lazy polars table, ``position`` first; parameters as in `read`."""
+        """Return events as a lazy polars table, ``position`` first; parameters as in `read`.
+
+        With `check`, damage to a segment is an error and never a wrong answer; see `scan_log`.
+        """
         return scan_log(
             self.storage,
             self._sequence,
@@ -492,6 +509,7 @@ class EventStore:
             kinds=kinds,
             columns=columns,
             tail=tail,
+            check=check,
         )
 
     def subscribe(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eventstore.events.envelope import Event
 from eventstore.events.value import EvaluationCached, ValueRecorded
@@ -63,6 +64,7 @@ class Lookup:
         self._own_evaluations: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._unplaced: dict[str, _Bytes] = {}
+        self._journaled_ends: dict[str, int] = {}
         self._groups: OrderedDict[int, dict[str, _Bytes]] = OrderedDict()
 
     def observe(self, events: Iterable[Event]) -> None:
@@ -184,14 +186,24 @@ class Lookup:
         return True
 
     def _take_tail(self) -> None:
-        """Take in what other writers have durable or journaled, but not sealed."""
+        """Take in what other writers have journaled or durable, but not sealed."""
+        for writer, rows, _ in self._reader.journaled():
+            start = self._journaled_ends.get(writer, 0)
+            for row in rows:
+                if row.sequence >= start and row.kind in _KINDS:
+                    self._take(row.kind, row.fields)
+            if rows:
+                self._journaled_ends[writer] = max(start, rows[-1].sequence + 1)
         columns = ["kind", "eval_hash", "value_hash", "type_name", "format", "data", "data_digest"]
-        for batch in self._reader.read_tail(kinds=_KINDS, columns=columns):
+        for batch in self._reader.read_unsealed(kinds=_KINDS, columns=columns):
             for row in batch.to_pylist():
-                if row["kind"] == "evaluation.cached":
-                    self._own_evaluations.setdefault(row["eval_hash"], row["value_hash"])
-                elif row["value_hash"] not in self._positions:
-                    self._unplaced.setdefault(
-                        row["value_hash"],
-                        _Bytes(row["type_name"], row["format"], row["data"], row["data_digest"]),
-                    )
+                self._take(row["kind"], row)
+
+    def _take(self, kind: str, fields: Mapping[str, Any]) -> None:
+        value_hash = fields["value_hash"]
+        if kind == "evaluation.cached":
+            self._own_evaluations[fields["eval_hash"]] = value_hash
+        elif value_hash not in self._positions and value_hash not in self._unplaced:
+            self._unplaced[value_hash] = _Bytes(
+                fields["type_name"], fields["format"], fields.get("data"), fields.get("data_digest")
+            )

@@ -6,10 +6,12 @@ kinds. Rows of older versions are upcast on the way.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,11 +20,12 @@ import pyarrow.compute as pc
 from eventstore.codec.rows import Row, table_of
 from eventstore.codec.schema import POSITION, SCHEMA
 from eventstore.codec.upcast import needs_upcast, upcast_table
-from eventstore.errors import InvalidEventError, NotFoundError
+from eventstore.errors import IntegrityError, InvalidEventError, NotFoundError
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
-from eventstore.journal import JournalFolder, read_journal
+from eventstore.journal import JournalContent, JournalFolder, read_journal
+from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
 from eventstore.segment import Segment, damaged, read_segment
 
@@ -86,7 +89,7 @@ class LogReader:
     folder
         Journals of this machine's writers; None reads no journals.
     own_rows
-        The rows that this process' writer holds in memory, where there is no journal to read.
+        The rows that this process' writer has in no segment yet.
     """
 
     def __init__(
@@ -103,6 +106,9 @@ class LogReader:
         self._registry = registry
         self._folder = folder
         self._own_rows = own_rows
+        self.checked = CheckedSegments(storage)
+        self._lock = threading.Lock()
+        self._journals: dict[Path, JournalContent] = {}
 
     def read(
         self,
@@ -163,7 +169,7 @@ class LogReader:
         tail: bool,
     ) -> Iterator[pa.Table]:
         # Journals before segments before seals: what leaves the one is in the next before it goes.
-        journaled = self._journaled() if tail else []
+        journaled = self.journaled() if tail else []
         self._sequence.refresh()
         unsealed = self._sequence.unsealed() if tail else []
         now = self._sequence.refresh()
@@ -186,7 +192,10 @@ class LogReader:
         old = any(needs_upcast(self._registry, kind.kind, kind.version) for kind in segment.kinds)
         needed = None if old else [name for name in (*names, "kind") if name != "position"]
         rows = 0
-        for start, table in read_segment(self._storage, segment.path, columns=needed, first_row=begin):
+        raw = self.checked.ensure(segment.path)
+        for start, table in read_segment(
+            self._storage, segment.path, columns=needed, first_row=begin, raw=raw
+        ):
             rows = start + table.num_rows
             positions = pa.arange(first + start, first + rows)
             table = table.add_column(0, POSITION, pa.chunked_array([positions]))
@@ -204,27 +213,50 @@ class LogReader:
             table = upcast_table(table, self._registry)
         return table.select(names)
 
-    def read_tail(
+    def read_unsealed(
         self, *, kinds: Collection[str] | None = None, columns: Collection[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield only the events that no seal has placed; see `read`."""
+        """Yield the events that are durable and not sealed, by any writer; see `read`."""
         names = checked_columns(columns)
-        for table in self._tables(1 << 62, None, kinds, names, tail=True):
+        self._sequence.refresh()
+        unsealed = self._sequence.unsealed()
+        ends = dict(self._sequence.refresh().writers)
+        for table in self._tail(ends, unsealed, [], kinds, names):
             yield from table.to_batches(max_chunksize=BATCH_ROWS)
 
     # the tail --------------------------------------------------------------------------------------------
 
-    def _journaled(self) -> list[Journaled]:
-        """Rows in journals of this machine, by writer; a damaged journal stops the read."""
+    def journaled(self) -> list[Journaled]:
+        """Rows that are in no segment: of this process from memory, of others from their journals.
+
+        Raises
+        ------
+        IntegrityError
+            A journal is damaged.
+        """
+        own = self._own_rows()
+        found = [own] if own is not None and own[1] else []
         if self._folder is None:
-            own = self._own_rows()
-            return [own] if own is not None else []
-        found: list[Journaled] = []
-        for path in self._folder.journals():
-            content = read_journal(path)
-            if content is not None and content.rows:
-                found.append((content.header["writer"], content.rows, content.header))
+            return found
+        with self._lock:
+            contents = {}
+            for path in self._folder.journals():
+                if own is not None and path.name.startswith(own[0]):
+                    continue
+                content = self._journal(path)
+                if content is not None:
+                    contents[path] = content
+                    found.append((content.header["writer"], list(content.rows), content.header))
+            self._journals = contents
         return found
+
+    def _journal(self, path: Path) -> JournalContent | None:
+        known = self._journals.get(path)
+        if known is not None:
+            # A writer cuts back a line that failed: what was read of it does not count then.
+            with contextlib.suppress(IntegrityError):
+                return read_journal(path, known)
+        return read_journal(path)
 
     def _tail(
         self,
@@ -253,9 +285,8 @@ class LogReader:
             for name in ("event_hash", "salt"):
                 # Both are made when the segment is: these are not the ones that will be stored.
                 place = table.schema.get_field_index(name)
-                table = table.set_column(
-                    place, SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type)
-                )
+                nulls = pa.nulls(table.num_rows, SCHEMA.field(name).type)
+                table = table.set_column(place, SCHEMA.field(name), nulls)
             yield self._unplaced(table, kinds, names)
 
     def _unplaced(self, table: pa.Table, kinds: Collection[str] | None, names: list[str]) -> pa.Table:

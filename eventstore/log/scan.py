@@ -35,10 +35,13 @@ def scan_log(
     kinds: Collection[str] | None = None,
     columns: Collection[str] | None = None,
     tail: bool = False,
+    check: bool = True,
 ) -> pl.LazyFrame:
     """Return events as a lazy table, ``position`` (Int64) first; parameters as in `LogReader.read`.
 
-    The sequence is taken now: what is sealed later is not in the table, whenever it is collected.
+    The sequence is taken now: what is sealed later is not in the table, whenever it is collected. With
+    `check`, each segment file is compared with its digest before its first use in this process (about a
+    second a gigabyte); without, damage inside a page can go unseen, because polars ignores page checksums.
     """
     names = checked_columns(columns)
     now = sequence.refresh()
@@ -49,6 +52,9 @@ def scan_log(
         return _through_reader(reader, after, None if tail else end, kinds, names, tail)
     if not chosen:
         return _empty(names)
+    if check:
+        for segment in chosen:
+            reader.checked.ensure(segment.path)
     frames = [_native(storage, run) for run in _runs(chosen)]
     frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical", rechunk=False)
     if after is not None and (chosen[0].first_position or 0) <= after:

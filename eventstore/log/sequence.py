@@ -235,11 +235,18 @@ class SealSequence:
         with self._lock:
             self._described[segment.path] = (segment, hashes)
 
-    def seal(self, *, everywhere: bool = False) -> Head:
+    def seal(self, *, look: bool = True, everywhere: bool = False) -> Head:
         """Place every durable segment that can be placed, and return where the log ends.
 
         A writer's segments are placed in its order; one whose predecessor is not there yet waits. A second
         segment with the same events (put again after a lost reply) is passed over.
+
+        Parameters
+        ----------
+        look
+            Look for segments of others; otherwise place those that were offered or met before.
+        everywhere
+            Look into every day's folder; see `unsealed`.
 
         Raises
         ------
@@ -251,7 +258,7 @@ class SealSequence:
         with self._lock, self._guard() if self._guard else nullcontext():
             for _ in range(_MOST_RACES):
                 now = self.refresh()
-                chosen = self._in_order(now, self._candidates(everywhere))
+                chosen = self._in_order(now, self._candidates(look, everywhere))
                 if not chosen:
                     return Head(now.peaks.size, now.number, now.peaks.root())
                 if self._put(now, chosen):
@@ -262,8 +269,9 @@ class SealSequence:
             transient=True,
         )
 
-    def _candidates(self, everywhere: bool) -> Iterable[str]:
-        return sorted({*self.unsealed(everywhere=everywhere), *self._described})
+    def _candidates(self, look: bool, everywhere: bool) -> Iterable[str]:
+        found = self.unsealed(everywhere=everywhere) if look or everywhere else []
+        return sorted({*found, *self._described})
 
     def _in_order(self, now: Snapshot, paths: Iterable[str]) -> list[tuple[Segment, list[bytes]]]:
         known = [item for path in paths if (item := self.describe(path)) is not None]

@@ -1,0 +1,58 @@
+"""Segments whose bytes were compared with the digest in their name, remembered while they stay as they are.
+
+One pass of SHA-256 over a file before its first use in a process is what turns "damaged" from a wrong answer
+into an error; it costs less than decoding the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+
+from eventstore import layout
+from eventstore.filesystem import Storage
+from eventstore.segment import check_bytes, damaged, missing
+
+__all__ = ["CheckedSegments"]
+
+
+class CheckedSegments:
+    """Remembers which local segment files were found whole. Remote ones are checked at every read."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._good: dict[str, tuple[int, int, int]] = {}
+
+    def ensure(self, path: str) -> bytes | None:
+        """Check a segment; returns its bytes where they had to be read whole (remote files), else None.
+
+        Raises
+        ------
+        NotFoundError
+            No such file (code ``segment_missing``).
+        IntegrityError
+            The file is not what its name says (code ``segment_damaged``).
+        """
+        local = self._storage.local_path(path)
+        if local is None:
+            raw = self._storage.read(path)
+            check_bytes(path, raw)
+            return raw
+        try:
+            with local.open("rb") as stream:
+                about = os.fstat(stream.fileno())
+                mark = (about.st_ino, about.st_size, about.st_mtime_ns)
+                with self._lock:
+                    if self._good.get(path) == mark:
+                        return None
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError as error:
+            raise missing(path, self._storage.url) from error
+        name = layout.parse_segment(path)
+        if name is None or name.digest != found:
+            raise damaged(path, f"its {mark[1]} bytes have SHA-256 {found}")
+        with self._lock:
+            self._good[path] = mark
+        return None
