@@ -38,9 +38,10 @@ from eventstore.events import (
 )
 from eventstore.filesystem import Storage
 from eventstore.ids import EventId
+from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
 from eventstore.log.verify import Finding, Severity, VerifyReport
-from eventstore.store import EventStore, Level, Receipt
+from eventstore.store import EventStore
 
 __all__ = [
     "Argument",

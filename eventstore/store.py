@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import fcntl
 import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from enum import IntEnum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,29 +17,27 @@ from typing import TYPE_CHECKING, Any, Self
 import platformdirs
 import pyarrow as pa
 
-from eventstore import layout
-from eventstore.codec.payload import dump_json, load_json
 from eventstore.codec.rows import recorded_events
-from eventstore.codec.schema import FORMAT_VERSION
 from eventstore.errors import (
     EventStoreError,
-    FormatError,
-    IntegrityError,
     NotFoundError,
     StateError,
 )
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import Registry, default_registry
 from eventstore.filesystem import Storage, open_storage
-from eventstore.ids import EventId, WriterId
-from eventstore.journal import Durability, JournalFolder, LocalFiles, read_journal
+from eventstore.ids import EventId
+from eventstore.journal import Durability, JournalFolder, LocalFiles
+from eventstore.log.levels import Level, Receipt
 from eventstore.log.lookup import Lookup
 from eventstore.log.reader import Journaled, LogReader
+from eventstore.log.recovery import recover_dead_writers
 from eventstore.log.scan import scan_log
 from eventstore.log.sequence import Head, SealSequence
 from eventstore.log.verify import VerifyReport, verify_store
-from eventstore.log.writer import Author, Limits, Writer, recover_journal
+from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
+from eventstore.store_file import open_store_file
 from eventstore.value_store import ValueStore
 
 if TYPE_CHECKING:
@@ -57,46 +52,6 @@ STATE_VARIABLE = "EVENTSTORE_STATE"
 
 LOOK_SECONDS = 10.0
 """How often a flush that seals also looks for the segments of others; `EventStore.seal` always does."""
-
-
-class Level(IntEnum):
-    """How safe an acknowledged event is."""
-
-    JOURNALED = 1
-    """In the writer's journal on this machine: survives a killed process (with ``fsync``, power loss)."""
-    DURABLE = 2
-    """In a segment on the store's filesystem."""
-    SEALED = 3
-    """In the sealed log: it has its position for ever."""
-
-
-class Receipt:
-    """What an append returns: who wrote its events, under which numbers, and how safe they are."""
-
-    __slots__ = ("_count", "_first", "_level", "_writer")
-
-    def __init__(self, writer: WriterId, first: int, count: int, level: Callable[[EventId], Level]) -> None:
-        self._writer = writer
-        self._first = first
-        self._count = count
-        self._level = level
-
-    def __repr__(self) -> str:
-        return f"Receipt({self.first} to {self.last})"
-
-    @property
-    def first(self) -> EventId:
-        """The id of the first event."""
-        return EventId(self._writer, self._first)
-
-    @property
-    def last(self) -> EventId:
-        """The id of the last event."""
-        return EventId(self._writer, self._first + self._count - 1)
-
-    def level(self) -> Level:
-        """Return how safe the events are by now."""
-        return self._level(self.last)
 
 
 def software_name() -> str:
@@ -230,7 +185,7 @@ class EventStore:
             The place cannot be reached or written.
         """
         place = storage or open_storage(url, **(storage_options or {}))
-        store_id = _store_id(place, create=create and not read_only)
+        store_id = open_store_file(place, create=create and not read_only, software=software_name())
         folder = None
         if place.abilities.shared:
             folder = JournalFolder(_state_root(state_dir) / store_id, files=local_files)
@@ -310,36 +265,14 @@ class EventStore:
     def recover(self) -> int:
         """Make durable what dead writers of this machine left journaled; returns how many events.
 
-        Raises
-        ------
-        IntegrityError
-            A journal is damaged (code ``journal_damaged``); it is kept, and the others are recovered.
+        A damaged journal is kept and logged as an error, and `verify` reports it.
         """
         if self._folder is None:
             return 0
         self._check_writable()
-        recovered, problem = 0, None
-        for writer, lock in self._folder.dead_writers():
-            whole = False
-            try:
-                for path in self._folder.journals(writer):
-                    content = read_journal(path)
-                    if content is not None:
-                        made = recover_journal(self.storage, content, clock=self._clock)
-                        if made is not None:
-                            self._sequence.offer(made[0].segment, made[1])
-                        recovered += len(content.rows)
-                    self._folder.files.remove(path)
-                whole = True
-            except (IntegrityError, FormatError) as error:
-                problem = problem or error
-            finally:
-                lock.release(remove=whole)
+        recovered = recover_dead_writers(self.storage, self._folder, self._sequence, clock=self._clock)
         if recovered and self._auto_seal:
             self._try_seal()
-        if problem is not None:
-            # Raising here would lock everyone out; verify reports it as an error.
-            logger.error("%s", problem)
         return recovered
 
     def close(self) -> None:
@@ -548,68 +481,3 @@ class EventStore:
 def _state_root(state_dir: str | os.PathLike[str] | None) -> Path:
     chosen = state_dir or os.environ.get(STATE_VARIABLE)
     return Path(chosen) if chosen else platformdirs.user_state_path("eventstore")
-
-
-def _store_id(storage: Storage, *, create: bool) -> str:
-    """Read the store's id from its file, or make the store."""
-    for _ in range(2):
-        try:
-            raw = storage.read(layout.STORE_FILE)
-        except NotFoundError:
-            if not create:
-                if storage.folders("") or storage.files(""):
-                    raise _not_a_store(storage.url) from None
-                raise NotFoundError(
-                    f"an event store was expected at {storage.url}, found nothing there; make one with "
-                    "EventStore.open(..., create=True), or correct the path",
-                    code="store_not_found",
-                    url=storage.url,
-                ) from None
-            if storage.folders("") or storage.files(""):
-                raise _not_a_store(storage.url) from None
-            _make(storage)
-            continue
-        return _checked_id(storage.url, raw)
-    raise _not_a_store(storage.url)
-
-
-def _make(storage: Storage) -> None:
-    about = {
-        "created_at": dt.datetime.now(dt.UTC).isoformat(),
-        "created_by": software_name(),
-        "format": FORMAT_VERSION,
-        "kind": "eventstore",
-        "store_id": uuid.uuid4().hex,
-    }
-    raw = dump_json(about, indent=True) + b"\n"
-    if storage.abilities.atomic_create:
-        storage.create(layout.STORE_FILE, raw)
-    else:
-        storage.put(layout.STORE_FILE, raw)
-
-
-def _checked_id(url: str, raw: bytes) -> str:
-    try:
-        about = load_json(raw, where=f"{url}/{layout.STORE_FILE}")
-        kind, format_version, store_id = about["kind"], about["format"], about["store_id"]
-    except (IntegrityError, KeyError, TypeError) as error:
-        raise _not_a_store(url) from error
-    if kind != "eventstore" or not isinstance(store_id, str) or not store_id.isalnum():
-        raise _not_a_store(url)
-    if format_version != FORMAT_VERSION:
-        raise FormatError(
-            f"a store of format {FORMAT_VERSION} was expected at {url}, found format {format_version}; "
-            "upgrade eventstore to open it. Nothing was changed",
-            code="newer_format",
-            url=url,
-        )
-    return store_id
-
-
-def _not_a_store(url: str) -> FormatError:
-    return FormatError(
-        f"an event store was expected at {url}, found files and no valid {layout.STORE_FILE}; choose "
-        "another folder. Nothing was changed",
-        code="not_a_store",
-        url=url,
-    )

@@ -21,11 +21,11 @@ from eventstore.events.envelope import Event
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId, new_writer_id
-from eventstore.journal import Durability, Journal, JournalContent, JournalFolder, Lock
+from eventstore.journal import Durability, Journal, JournalFolder, Lock
 from eventstore.segment import SegmentFile, encode_segment
 from eventstore.value_store import ValueStore
 
-__all__ = ["Author", "Limits", "Writer", "put_segment", "recover_journal"]
+__all__ = ["Author", "Limits", "Writer", "encode_rows", "put_segment"]
 
 logger = logging.getLogger(__name__)
 CLOCK_TOLERANCE_US = 60_000_000
@@ -275,7 +275,7 @@ class Writer:
     def _put(self, batch: _Open) -> None:
         if batch.file is None:
             day = layout.segment_day(dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC))
-            batch.file, batch.hashes = _encode(batch.rows, self.id, self._author, day)
+            batch.file, batch.hashes = encode_rows(batch.rows, self.id, self._author, day)
         if batch.journal is not None and not batch.intended:
             batch.journal.intend(batch.file.segment.path)
             batch.intended = True
@@ -318,9 +318,10 @@ def _iso(microseconds: int) -> str:
     return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat()
 
 
-def _encode(
+def encode_rows(
     rows: Sequence[Row], writer: WriterId, author: Author, day: str
 ) -> tuple[SegmentFile, list[bytes]]:
+    """Encode rows of one writer as a segment file for the folder `day`; also returns their hashes."""
     table = table_of(rows, writer=writer, actor=author.actor, software=author.software)
     hashes: list[bytes] = table["event_hash"].to_pylist()
     return encode_segment(table, day=day, store_id=author.store_id), hashes
@@ -329,23 +330,3 @@ def _encode(
 def put_segment(storage: Storage, file: SegmentFile) -> None:
     """Put a segment whole. Its name says its content, so putting it again changes nothing."""
     storage.put(file.segment.path, file.data)
-
-
-def recover_journal(
-    storage: Storage, content: JournalContent, *, clock: Callable[[], int]
-) -> tuple[SegmentFile, list[bytes]] | None:
-    """Make the events of a dead writer's journal durable; None if they are so already, or there are none.
-
-    A flush notes the segment's name in the journal before it puts it: if that file is there, the crash
-    came between put and removal.
-    """
-    if not content.rows:
-        return None
-    if content.segment_path is not None and storage.exists(content.segment_path):
-        return None
-    header = content.header
-    author = Author(header["store_id"], header["actor"], header["software"])
-    day = layout.segment_day(dt.datetime.fromtimestamp(clock() / 1e6, dt.UTC))
-    file, hashes = _encode(content.rows, WriterId(header["writer"]), author, day)
-    put_segment(storage, file)
-    return file, hashes
