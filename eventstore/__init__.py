@@ -36,12 +36,15 @@ from eventstore.events import (
     ValueRecorded,
     event_kind,
 )
+from eventstore.file import File
 from eventstore.filesystem import Storage
+from eventstore.handle import Handle
 from eventstore.ids import EventId
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
 from eventstore.log.verify import Finding, Severity, VerifyReport
 from eventstore.store import EventStore
+from eventstore.workflow import ErrorValue, Execution, Task, task
 
 __all__ = [
     "Argument",
@@ -49,15 +52,19 @@ __all__ = [
     "CallNodeRecorded",
     "ConflictError",
     "EntityType",
+    "ErrorValue",
     "EvaluationCached",
     "Event",
     "EventId",
     "EventStore",
     "EventStoreError",
+    "Execution",
     "ExecutionHeartbeat",
     "ExecutionStarted",
+    "File",
     "Finding",
     "FormatError",
+    "Handle",
     "HandleAdvanced",
     "HandleForked",
     "HandleRecorded",
@@ -81,8 +88,10 @@ __all__ = [
     "Tag",
     "TagsDeleted",
     "TagsRecorded",
+    "Task",
     "TaskRecorded",
     "ValueRecorded",
     "VerifyReport",
     "event_kind",
+    "task",
 ]

@@ -1,4 +1,4 @@
-"""The one room with fsspec: whole-file put, put-if-absent, ranged read, list, delete, and what a place can do.
+"""The one room with fsspec: whole-file put, put-if-absent, ranged read, listing, delete, and abilities.
 
 A `Storage` is a root folder on any filesystem. Files appear whole or not at all; `create` is the only
 operation that needs the filesystem's help, and `abilities` says whether that help is real. Foreign
@@ -22,7 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from eventstore.errors import NotFoundError, StorageError
+from eventstore.errors import EventStoreError, NotFoundError, StorageError
 
 __all__ = ["Abilities", "Entry", "FsspecStorage", "Storage", "mask_url", "open_storage"]
 
@@ -30,7 +30,10 @@ TEMPORARY = ".tmp-"
 """Files whose name begins so are half-written leftovers; no reader looks at them."""
 
 _CONDITIONAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-_memory_lock = threading.Lock()
+"""Protocols whose filesystems turn ``mode="create"`` into one conditional request."""
+_UNCACHED = _CONDITIONAL | {"http", "https"}
+"""Protocols whose filesystems would answer listings from a cache; others may not know the option."""
+_memory_lock = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Storage(Protocol):
     def size(self, path: str) -> int:
         """Return a file's size in bytes; raises NotFoundError."""
 
-    def list(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:
+    def files(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:
         """Return all files at any depth below `folder`, sorted by path; none if there is no such folder.
 
         Half-written leftovers are left out unless `temporary`.
@@ -107,13 +110,19 @@ class Storage(Protocol):
         """Return what polars can scan: a local path, or the file's bytes in memory."""
 
 
-_SECRET_WORD = r"(?:key|secret|token|password|passwd|pwd|sig|signature|credential|account_key|sas)"
+# `user@`, and `user:password@` even where the password has unescaped slashes, as AWS's do; not `:8080/`.
+_USER = re.compile(r"://(?:[^/@\s:]*:(?![0-9]+/)[^@\s]*|[^/@\s]+)@")
+_WORDS = "key|secret|token|passw|pwd|sig|credential|sas"
+_PAIR = re.compile(
+    rf"""([\w-]*(?:{_WORDS})[\w-]*['"]?\s*[=:]\s*)(?:'[^']*'|"[^"]*"|[^&;,\s'"}}]+)""", re.IGNORECASE
+)
+_SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
 
 
 def mask_url(text: str) -> str:
-    """Replace credentials in URLs and in ``name=value`` pairs by ``***``."""
-    text = re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
-    return re.sub(rf"(?i)([\w-]*{_SECRET_WORD}[\w-]*['\"]?\s*[=:]\s*['\"]?)[^&\s,'\"}}]+", r"\1***", text)
+    """Replace credentials in URLs, in ``name=value`` pairs and in headers by ``***``."""
+    text = _USER.sub("://***@", text)
+    return _SCHEME.sub(r"\1 ***", _PAIR.sub(r"\1***", text))
 
 
 def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
@@ -127,9 +136,8 @@ def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
     """
     text = os.fspath(url)
     protocol = text.partition("://")[0] if "://" in text else "file"
-    options.setdefault("use_listings_cache", False)
-    if protocol in ("file", "local", "memory"):
-        options.pop("use_listings_cache")
+    if protocol in _UNCACHED:
+        options.setdefault("use_listings_cache", False)
     try:
         filesystem, root = fsspec.core.url_to_fs(text, **options)
     except ValueError as error:
@@ -162,6 +170,7 @@ class FsspecStorage:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._url = url
+        self._conditional = protocol in _CONDITIONAL
         self._local = isinstance(filesystem, LocalFileSystem)
         self._memory = isinstance(filesystem, MemoryFileSystem)
         self._abilities = Abilities(
@@ -186,16 +195,26 @@ class FsspecStorage:
 
     @contextlib.contextmanager
     def _translated(self, verb: str, path: str) -> Iterator[None]:
+        # In memory, listing while another thread writes or deletes trips over its own dictionary.
+        lock = _memory_lock if self._memory else contextlib.nullcontext()
         try:
-            yield
+            with lock:
+                yield
+        except EventStoreError:
+            raise
         except FileNotFoundError as error:
+            if verb in ("write", "create"):
+                raise _storage_error(verb, path, self._url, error) from error
             raise NotFoundError(
                 f"{verb} {path!r} in {self._url}: there is no such file; "
                 "`eventstore verify` says what else is missing",
                 code="file_not_found",
                 path=path,
             ) from error
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
+            # Clients of object stores have errors of their own; what Python raises itself is a bug.
+            if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+                raise
             raise _storage_error(verb, path, self._url, error) from error
 
     def read(self, path: str) -> bytes:  # noqa: D102 - see Storage
@@ -218,33 +237,38 @@ class FsspecStorage:
 
     def create(self, path: str, data: bytes) -> bool:  # noqa: D102 - see Storage
         if not self._abilities.atomic_create:
-            raise StorageError(
-                f"putting {path!r} only if absent is not atomic on {self._url}; give one process the "
-                "task of sealing: EventStore.open(..., single_sealer=True)",
-                code="no_atomic_create",
-                path=path,
-            )
+            raise self._no_atomic_create(path)
         with self._translated("create", path):
             if self._local:
                 return self._put_local(Path(self._full(path)), data, exclusive=True)
             if self._memory:
-                with _memory_lock:
-                    if self._fs.exists(self._full(path)):
-                        return False
-                    self._fs.pipe_file(self._full(path), data)
-                    return True
+                if self._fs.exists(self._full(path)):
+                    return False
+                self._fs.pipe_file(self._full(path), data)
+                return True
             return self._create_conditional(path, data)
+
+    def _no_atomic_create(self, path: str) -> StorageError:
+        return StorageError(
+            f"putting {path!r} only if absent is not atomic on {self._url}; give one process the "
+            "task of sealing: EventStore.open(..., single_sealer=True)",
+            code="no_atomic_create",
+            path=path,
+            url=self._url,
+        )
 
     def _create_conditional(self, path: str, data: bytes) -> bool:
         try:
             self._fs.pipe_file(self._full(path), data, mode="create")
-        except FileExistsError:
+        except OSError as error:
+            if not isinstance(error, FileExistsError) and _answer(error) != "PreconditionFailed":
+                raise
             # A lost reply makes a retry meet our own file: then the bytes are ours.
             return bytes(self._fs.cat_file(self._full(path))) == data
         return True
 
     def _put_local(self, target: Path, data: bytes, *, exclusive: bool) -> bool:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         beside = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             with beside.open("xb") as stream:
@@ -256,6 +280,10 @@ class FsspecStorage:
                     os.link(beside, target)
                 except FileExistsError:
                     return False
+                except OSError as error:
+                    if error.errno in _NO_LINKS:
+                        raise self._no_atomic_create(target.name) from error
+                    raise
             else:
                 beside.replace(target)
         finally:
@@ -273,21 +301,36 @@ class FsspecStorage:
         with self._translated("measure", path):
             return int(self._fs.info(self._full(path))["size"])
 
-    def list(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:  # noqa: D102 - see Storage
+    def files(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:  # noqa: D102 - see Storage
         with self._translated("list", folder):
-            try:
-                found: Mapping[str, Mapping[str, Any]] = self._fs.find(
-                    self._full(folder), detail=True, withdirs=False
-                )
-            except FileNotFoundError:
-                return []
-        start = len(self._root) + 1
-        entries = [
-            Entry(name[start:], int(info.get("size") or 0))
-            for name, info in found.items()
-            if temporary or not name.rpartition("/")[2].startswith(TEMPORARY)
-        ]
+            start = len(self._root) + 1
+            entries = [
+                Entry(name[start:], int(info.get("size") or 0))
+                for name, info in self._below(self._full(folder))
+                if temporary or not name.rpartition("/")[2].startswith(TEMPORARY)
+            ]
         return sorted(entries, key=lambda entry: entry.path)
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        if self._conditional:
+            # One flat listing; it has no folders to fail on.
+            with contextlib.suppress(FileNotFoundError):
+                yield from self._fs.find(folder, detail=True, withdirs=False).items()
+            return
+        # Not fsspec's find: that leaves out a folder which it cannot read, as if it were empty.
+        waiting = [folder]
+        while waiting:
+            here = waiting.pop()
+            try:
+                found = self._fs.ls(here, detail=True)
+            except FileNotFoundError:
+                continue  # never made, or deleted since its parent was listed
+            for info in found:
+                name = info["name"].rstrip("/")
+                if info["type"] != "directory":
+                    yield name, info
+                elif name != here:
+                    waiting.append(name)
 
     def folders(self, folder: str) -> list[str]:  # noqa: D102 - see Storage
         with self._translated("list", folder):
@@ -309,29 +352,70 @@ class FsspecStorage:
         return self._full(path) if self._local else self.read(path)
 
 
-_TRANSIENT = {errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY, errno.ESTALE}
+_TRANSIENT = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ECONNRESET,
+    errno.EHOSTUNREACH,
+    errno.EINTR,
+    errno.ENETUNREACH,
+    errno.EREMOTEIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+_TRANSIENT_ANSWERS = {"ConditionalRequestConflict", "InternalError", "RequestTimeout", "SlowDown"}
+_TRANSIENT_NAMES = ("ConnectionError", "ConnectionClosedError", "HTTPClientError", "TimeoutError")
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""How filesystems say that they have no hard links (FAT, some network mounts)."""
 _HINTS = {
     errno.ENOSPC: ("disk_full", "the disk is full: make room, then flush again"),
     errno.EDQUOT: ("disk_full", "the quota is used up: make room, then flush again"),
     errno.EROFS: ("read_only", "the folder is read-only: choose another, or open with read_only=True"),
     errno.EACCES: ("no_permission", "no permission: check the folder's owner and mode"),
     errno.EPERM: ("no_permission", "no permission: check the folder's owner and mode"),
+    errno.ENOENT: ("no_folder", "the bucket or folder is not there: make it first"),
 }
 
 
 def _storage_error(verb: str, path: str, url: str, error: BaseException) -> StorageError:
     number = getattr(error, "errno", None)
-    if isinstance(error, PermissionError) and number is None:
-        number = errno.EACCES
-    code, hint = _HINTS.get(number or 0, ("storage", "see the cause below"))
-    transient = number in _TRANSIENT or isinstance(error, (TimeoutError, ConnectionError))
+    if number is None and isinstance(error, OSError):
+        named = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}
+        number = named.get(type(error))
+    code, hint = _HINTS.get(number or 0, ("storage", "the error that caused this one says more"))
+    names = [base.__name__ for base in type(error).__mro__]
+    if any("Credential" in name for name in names):
+        code, hint = "no_credentials", "give credentials by environment, profile or storage_options"
+    transient = (
+        number in _TRANSIENT
+        or _answer(error) in _TRANSIENT_ANSWERS
+        or any(name.endswith(_TRANSIENT_NAMES) for name in names)
+    )
+    found = mask_url(str(error)) or type(error).__name__
     return StorageError(
-        f"{verb} {path!r} in {url} failed: {mask_url(str(error))}; {hint}",
+        f"{verb} {path!r} in {url} failed: {found}; {hint}",
         code=code,
         transient=transient,
         path=path,
         url=url,
     )
+
+
+def _answer(error: BaseException) -> str | None:
+    """The code of an object store's refusal, where the client kept it in the cause of its own error."""
+    response = getattr(error.__cause__, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return {"412": "PreconditionFailed", "409": "ConditionalRequestConflict"}.get(code or "", code)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir(exist_ok=True)
+        _sync_folder(made.parent)  # else the folder, and what is put into it, may not outlive a power cut
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import NewType
 
 from eventstore.errors import InvalidEventError
 
-__all__ = ["Digest", "EventId", "Position", "WriterId", "check_writer_id", "new_writer_id"]
+__all__ = ["WRITER_PATTERN", "Digest", "EventId", "Position", "WriterId", "check_writer_id", "new_writer_id"]
 
 Position = NewType("Position", int)
 """Where a sealed event stands in the log: 0 for the first, dense, never reused."""
@@ -26,7 +26,11 @@ WriterId = NewType("WriterId", str)
 """26 characters of Crockford base 32, lower case: 48 bits of Unix milliseconds, then 80 random bits."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_WRITER = re.compile(f"[0-7][{_ALPHABET}]{{25}}")
+WRITER_PATTERN = f"[0-7][{_ALPHABET}]{{25}}"
+"""The form of a writer id, as a regular expression without groups."""
+
+_WRITER = re.compile(WRITER_PATTERN)
+_NUMBER = re.compile("0|[1-9][0-9]{0,18}")
 
 
 def new_writer_id() -> WriterId:
@@ -60,7 +64,7 @@ class EventId:
     def parse(cls, text: str) -> EventId:
         """Read ``<writer>-<sequence>``; raises InvalidEventError (code ``bad_event_id``)."""
         writer, dash, number = text.partition("-")
-        if not dash or not number.isdecimal() or not _WRITER.fullmatch(writer):
+        if not dash or not _NUMBER.fullmatch(number) or not _WRITER.fullmatch(writer):
             raise InvalidEventError(
                 f"an event id is <writer>-<sequence>, found {text!r}; `eventstore events --json` prints them",
                 code="bad_event_id",

@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 
-from eventstore.ids import Digest, Position, WriterId
+from eventstore.ids import WRITER_PATTERN, Digest, Position, WriterId
 
 __all__ = [
     "PROJECTIONS",
@@ -40,9 +40,11 @@ PROJECTIONS = "projections"
 SNAPSHOT_EVERY = 64
 """A snapshot of the sequence is written after every seal whose number is a multiple of this."""
 
-_SEGMENT = re.compile(r"segments/(\d{4})/(\d\d)/(\d\d)/([0-9a-z]{26})-(\d{12})-([0-9a-f]{64})\.parquet")
-_SEAL = re.compile(r"seals/(\d{20})\.json")
-_SNAPSHOT = re.compile(r"seals/snapshot-(\d{20})\.parquet")
+# [0-9] and not \d, which takes the digits of every script.
+_DAY = "[0-9]{4}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12][0-9]|3[01])"
+_SEGMENT = re.compile(rf"segments/({_DAY})/({WRITER_PATTERN})-([0-9]{{12}})-([0-9a-f]{{64}})\.parquet")
+_SEAL = re.compile(r"seals/([0-9]{20})\.json")
+_SNAPSHOT = re.compile(r"seals/snapshot-([0-9]{20})\.parquet")
 _VALUE = re.compile(r"values/([0-9a-f]{2})/([0-9a-f]{62})\.zst")
 
 
@@ -57,24 +59,28 @@ class SegmentName:
 
     @property
     def path(self) -> str:
+        """The segment's path."""
         return segment_path(self.day, self.writer, self.first_sequence, self.digest)
 
 
 def segment_day(moment: dt.datetime) -> str:
     """The folder of a segment that is written at `moment`: ``yyyy/mm/dd`` in UTC."""
-    return moment.astimezone(dt.UTC).strftime("%Y/%m/%d")
+    day = moment.astimezone(dt.UTC)
+    return f"{day.year:04d}/{day.month:02d}/{day.day:02d}"
 
 
 def segment_path(day: str, writer: str, first_sequence: int, digest: str) -> str:
+    """The path of a segment; `day` is ``yyyy/mm/dd``, `digest` the SHA-256 of the file."""
     return f"{SEGMENTS}/{day}/{writer}-{first_sequence:012d}-{digest}.parquet"
 
 
 def parse_segment(path: str) -> SegmentName | None:
+    """What the path of a segment says; None for any other path."""
     match = _SEGMENT.fullmatch(path)
     if match is None:
         return None
-    year, month, day, writer, sequence, digest = match.groups()
-    return SegmentName(f"{year}/{month}/{day}", WriterId(writer), int(sequence), Digest(digest))
+    day, writer, sequence, digest = match.groups()
+    return SegmentName(day, WriterId(writer), int(sequence), Digest(digest))
 
 
 def seal_path(number: int) -> str:
@@ -83,6 +89,7 @@ def seal_path(number: int) -> str:
 
 
 def parse_seal(path: str) -> int | None:
+    """The number of the seal at `path`; None for any other path."""
     match = _SEAL.fullmatch(path)
     return int(match[1]) if match else None
 
@@ -93,6 +100,7 @@ def snapshot_path(number: int) -> str:
 
 
 def parse_snapshot(path: str) -> int | None:
+    """The number of the seal that the snapshot at `path` goes up to; None for any other path."""
     match = _SNAPSHOT.fullmatch(path)
     return int(match[1]) if match else None
 
@@ -103,6 +111,7 @@ def value_path(digest: str) -> str:
 
 
 def parse_value(path: str) -> Digest | None:
+    """The SHA-256 of the bytes at `path`; None for any other path."""
     match = _VALUE.fullmatch(path)
     return Digest(match[1] + match[2]) if match else None
 

@@ -45,9 +45,11 @@ class Peaks:
 
     @property
     def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the perfect subtrees, largest first: with `size`, all that there is to keep."""
         return tuple(self._peaks)
 
     def copy(self) -> Peaks:
+        """Return a tree that grows on its own from here."""
         return Peaks(self.size, self._peaks)
 
     def extend(self, leaves: Sequence[bytes]) -> None:

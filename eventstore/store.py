@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,7 +38,9 @@ from eventstore.log.verify import VerifyReport, verify_store
 from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
 from eventstore.store_file import open_store_file
+from eventstore.tags import Pairs
 from eventstore.value_store import ValueStore
+from eventstore.workflow import Execution
 
 if TYPE_CHECKING:
     import polars as pl
@@ -241,6 +243,29 @@ class EventStore:
         first = writer.append(events)
         self.lookup.observe(events)
         return Receipt(writer.id, first, len(events), self.level)
+
+    def execution(
+        self,
+        *,
+        args: Sequence[Any] = (),
+        tags: Pairs = (),
+        name: str = "run",
+        cache: bool = True,
+    ) -> Execution:
+        """Return a run, to be entered with ``with``: calls of tasks inside are recorded and cached.
+
+        Parameters
+        ----------
+        args
+            How the run was asked for, as JSON can say it; usually the command line.
+        tags
+            Put on the execution: a mapping, or pairs.
+        name
+            Name of the root job's task.
+        cache
+            Whether results of earlier runs may answer, and results of this one are kept.
+        """
+        return Execution(self, args=args, tags=tags, name=name, cache=cache)
 
     def flush(self) -> None:
         """Put what was appended here into segments; raises StorageError, and then nothing is lost."""

@@ -8,17 +8,21 @@ on column order, or on columns that are added later. docs/format.md, section "Ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eventstore.codec.schema import BODY_COLUMNS
+from eventstore.codec.schema import BODY_COLUMNS, DICTIONARY_COLUMNS
+from eventstore.hashing import bencode
 
-__all__ = ["event_hashes"]
+__all__ = ["event_hashes", "kind_hashes"]
 
 _BINARY = pa.binary()
 _BULK_BYTES = 256 * 1024 * 1024
+_HEADER = ("kind", "recorded_at", "sequence", "version", "writer")
+_REPEATING = frozenset({*DICTIONARY_COLUMNS, "cached"})
 
 
 def event_hashes(table: pa.Table) -> list[bytes]:
@@ -32,45 +36,74 @@ def event_hashes(table: pa.Table) -> list[bytes]:
     table = table.combine_chunks()
     if not table.num_rows:
         return []
-    used = [name for name in table.column_names if table[name].null_count < table.num_rows]
-    table = table.select(used)
-    kinds = table["kind"].unique().to_pylist()
-    if len(kinds) == 1:
-        return _hashes_of_kind(table)
+    used = [
+        name
+        for name in (*_HEADER, "salt", "body_digest", *BODY_COLUMNS)
+        if name in table.column_names and table[name].null_count < table.num_rows
+    ]
+    columns = {name: _one_array(table[name]) for name in used}
+    kinds = columns["kind"].dictionary_encode()
+    if len(kinds.dictionary) == 1:
+        return kind_hashes(columns)
+    # Which columns a kind fills is counted, not believed: the hash commits to whatever is there.
+    counts = (
+        pa.table({**columns, "kind": kinds.indices})
+        .group_by("kind")
+        .aggregate([(name, "count") for name in used if name != "kind"])
+        .to_pylist()
+    )
     hashes: list[bytes] = [b""] * table.num_rows
-    for kind in kinds:
-        rows = pc.indices_nonzero(pc.equal(table["kind"], kind))
-        for row, digest in zip(
-            rows.to_pylist(), _hashes_of_kind(table.take(rows).combine_chunks()), strict=True
-        ):
-            hashes[row] = digest
+    for filled in counts:
+        places = pc.indices_nonzero(pc.equal(kinds.indices, filled["kind"]))
+        own = [name for name in used if name == "kind" or filled[f"{name}_count"]]
+        found = kind_hashes({name: columns[name].take(places) for name in own})
+        for place, digest in zip(memoryview(places.buffers()[1]).cast("Q").tolist(), found, strict=True):
+            hashes[place] = digest
     return hashes
 
 
-def _hashes_of_kind(table: pa.Table) -> list[bytes]:
-    sha256 = hashlib.sha256
-    if "salt" in table.column_names:
-        pieces = [_constant(b"\x02"), _column(table, "salt").cast(_BINARY), _constant(b"d")]
+def kind_hashes(columns: Mapping[str, pa.Array | pa.Scalar]) -> list[bytes]:
+    """Return the hashes of events of one kind, in row order.
+
+    Parameters
+    ----------
+    columns
+        The columns of a segment by name, of equal length, or one scalar for all rows; those that are null
+        throughout may be left out. ``recorded_at`` is never a scalar.
+    """
+    rows = len(columns["recorded_at"])
+    digests = [b""] * rows
+    if "salt" in columns:
+        pieces = [_constant(b"\x02"), columns["salt"].cast(_BINARY), _constant(b"d")]
         for name in BODY_COLUMNS:
-            if name in table.column_names and table[name].null_count < table.num_rows:
-                pieces.extend(_field(name, _column(table, name)))
+            if name in columns:
+                pieces.extend(_field(name, columns[name]))
         pieces.append(_constant(b"e"))
-        digests = [sha256(raw).digest() for raw in _join(pieces, table.num_rows).to_pylist()]
-    else:
-        digests = [b""] * table.num_rows
-    if "body_digest" in table.column_names:
-        erased = table["body_digest"].to_pylist()
+        digests = _digests(pieces, rows)
+    if "body_digest" in columns:
+        erased = columns["body_digest"].to_pylist()
         digests = [kept or digest for kept, digest in zip(erased, digests, strict=True)]
-    pieces = [_constant(b"\x00d11:body_digest32:"), pa.array(digests, _BINARY)]
-    for name in ("kind", "recorded_at", "sequence", "version", "writer"):
-        pieces.extend(_field(name, _column(table, name)))
+    joined = pa.py_buffer(b"".join(digests))
+    bodies = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), rows, [None, joined])
+    pieces = [_constant(b"\x00d11:body_digest32:"), bodies.cast(_BINARY)]
+    for name in _HEADER:
+        pieces.extend(_field(name, columns[name]))
     pieces.append(_constant(b"e"))
-    return [sha256(raw).digest() for raw in _join(pieces, table.num_rows).to_pylist()]
+    return _digests(pieces, rows)
 
 
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _digests(pieces: Sequence[pa.Array | pa.Scalar], rows: int) -> list[bytes]:
+    """SHA-256 of each row of the joined pieces, over views: no row becomes an object of its own."""
+    sha256 = hashlib.sha256
+    joined = _join(pieces, rows)
+    _, ends, data = joined.buffers()
+    view = memoryview(data)
+    bounds = memoryview(ends).cast("i")[joined.offset : joined.offset + rows + 1].tolist()
+    return [sha256(view[start:end]).digest() for start, end in pairwise(bounds)]
 
 
 def _constant(raw: bytes) -> pa.Scalar:
@@ -90,52 +123,61 @@ def _join(pieces: Sequence[pa.Array | pa.Scalar], rows: int) -> pa.Array:
     return pc.binary_join_element_wise(*merged, _constant(b""), null_handling="replace", null_replacement=b"")
 
 
-def _field(name: str, column: pa.Array) -> list[pa.Array | pa.Scalar]:
+def _field(name: str, column: pa.Array | pa.Scalar) -> list[pa.Array | pa.Scalar]:
     """The pieces of one map entry: key and value, or nothing where the column is null."""
-    key = _constant(b"%d:%b" % (len(name), name.encode()))
-    pieces = [key, *_encoded(column)]
-    if not column.null_count:
-        return pieces
-    return [_where_valid(_join(pieces, len(column)), column)]
-
-
-def _where_valid(encoded: pa.Array, column: pa.Array) -> pa.Array:
-    return pc.if_else(column.is_valid(), encoded, pa.scalar(None, _BINARY))
-
-
-def _encoded(column: pa.Array) -> list[pa.Array | pa.Scalar]:
-    """The pieces that together are the bencode of each item; where an item is null they are arbitrary."""
+    key = b"%d:%b" % (len(name), name.encode())
+    if name in _REPEATING and not isinstance(column, pa.Scalar) and not column.null_count:
+        first = column[0]
+        column = first if pc.all(pc.equal(column, first)).as_py() else column
+    if isinstance(column, pa.Scalar):
+        value = column.as_py()
+        return [_constant(key + bencode(int(value) if isinstance(value, bool) else value))]
     kind = column.type
     if pa.types.is_boolean(kind):
-        return [_constant(b"i"), _decimal(column.cast(pa.int8())), _constant(b"e")]
+        return [pc.if_else(column, _constant(key + b"i1e"), _constant(key + b"i0e"))]
     if pa.types.is_timestamp(kind) or pa.types.is_integer(kind):
-        return [_constant(b"i"), _decimal(column.cast(pa.int64())), _constant(b"e")]
+        number = column.cast(pa.int64()).cast(pa.string()).cast(_BINARY)
+        return [_beside(column, key + b"i"), number, _beside(column, b"e")]
     if pa.types.is_list(kind):
-        return [_constant(b"l"), _encoded_items(column), _constant(b"e")]
-    if pa.types.is_struct(kind):
-        pieces: list[pa.Array | pa.Scalar] = [_constant(b"d")]
-        for member, values in zip(kind, column.flatten(), strict=True):
-            if len(values) and values.null_count == len(values):
-                continue
-            pieces.extend(_field(member.name, values))
-        return [*pieces, _constant(b"e")]
+        return [_beside(column, key + b"l"), _items(column), _beside(column, b"e")]
     raw = column.cast(_BINARY)
+    return [*_lengths(raw, key), raw]
+
+
+def _beside(column: pa.Array, raw: bytes) -> pa.Array | pa.Scalar:
+    """`raw` where the column is valid, and nothing where it is null."""
+    if not column.null_count:
+        return _constant(raw)
+    return pc.if_else(column.is_valid(), _constant(raw), pa.scalar(None, _BINARY))
+
+
+def _lengths(raw: pa.Array, key: bytes) -> list[pa.Array | pa.Scalar]:
+    """The pieces before the bytes of a string: `key`, length and colon; nothing where it is null."""
     lengths = pc.binary_length(raw)
     extremes = pc.min_max(lengths)
     if extremes["min"].as_py() == extremes["max"].as_py() is not None:
-        return [_constant(b"%d:" % extremes["min"].as_py()), raw]
-    return [_decimal(lengths), _constant(b":"), raw]
+        return [_beside(raw, b"%b%d:" % (key, extremes["max"].as_py()))]
+    return [
+        _beside(raw, key) if key else _constant(b""),
+        lengths.cast(pa.string()).cast(_BINARY),
+        _beside(raw, b":"),
+    ]
 
 
-def _decimal(numbers: pa.Array) -> pa.Array:
-    return numbers.cast(pa.string()).cast(_BINARY)
-
-
-def _encoded_items(column: pa.Array) -> pa.Array:
+def _items(column: pa.Array) -> pa.Array:
     """The items of each list, encoded and joined; empty for an empty list and for null."""
     items = column.flatten()
     lengths = pc.fill_null(pc.list_value_length(column), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
-    encoded = _join(_encoded(items), len(items)) if len(items) else pa.array([], _BINARY)
-    lists = pa.ListArray.from_arrays(offsets, encoded)
-    return pc.binary_join(lists, _constant(b""))
+    if not len(items):
+        encoded = pa.array([], _BINARY)
+    elif pa.types.is_struct(items.type):
+        pieces: list[pa.Array | pa.Scalar] = [_constant(b"d")]
+        for member, values in zip(items.type, items.flatten(), strict=True):
+            if values.null_count < len(values):
+                pieces.extend(_field(member.name, values))
+        encoded = _join([*pieces, _constant(b"e")], len(items))
+    else:
+        raw = items.cast(_BINARY)
+        encoded = _join([*_lengths(raw, b""), raw], len(items))
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, encoded), _constant(b""))

@@ -7,15 +7,28 @@ from typing import Any
 
 import orjson
 
-from eventstore.errors import IntegrityError
+from eventstore.errors import IntegrityError, InvalidEventError
 
 __all__ = ["dump_fields", "dump_json", "load_json"]
 
 
 def dump_json(value: Any, *, indent: bool = False) -> bytes:
-    """Encode `value` as UTF-8 JSON with sorted keys; datetimes as ISO 8601, enums by value."""
+    """Encode `value` as UTF-8 JSON with sorted keys; datetimes as ISO 8601, enums by value.
+
+    Raises
+    ------
+    InvalidEventError
+        JSON has no such thing, such as an integer of more than 64 bits (code ``not_json``).
+    """
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps(value, option=options | orjson.OPT_INDENT_2 if indent else options)
+    try:
+        return orjson.dumps(value, option=options | orjson.OPT_INDENT_2 if indent else options)
+    except orjson.JSONEncodeError as error:
+        raise InvalidEventError(
+            f"text, numbers of at most 64 bits, lists and mappings were expected, found what JSON cannot "
+            f"hold ({error}); give it as text. Nothing was stored",
+            code="not_json",
+        ) from error
 
 
 def dump_fields(value: Any) -> bytes:

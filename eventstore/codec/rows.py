@@ -10,13 +10,15 @@ import datetime as dt
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from eventstore.codec.canonical import event_hashes
+from eventstore.codec.canonical import kind_hashes
 from eventstore.codec.payload import dump_json, load_json
-from eventstore.codec.schema import BODY_COLUMNS, HEADER_COLUMNS, SCHEMA, TIME, microseconds
+from eventstore.codec.schema import BODY_COLUMNS, HEADER_COLUMNS, SCHEMA, TIME
 from eventstore.codec.upcast import upcast_fields
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS, EventType, Registry
@@ -24,6 +26,9 @@ from eventstore.hashing import SALT_BYTES
 from eventstore.ids import EventId, Position, WriterId
 
 __all__ = ["Row", "fields_of", "recorded_events", "table_of"]
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NEAR = 128
 
 
 class Row(NamedTuple):
@@ -60,73 +65,103 @@ def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: s
     `actor` and `software` stand where an event does not say its own, and the time of recording where it
     does not say when it occurred.
     """
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(row.columns, []).append(place)
-    groups = list(places.values())
-    parts = [
-        _body_columns(columns, [rows[place] for place in group], actor, software)
-        for columns, group in places.items()
-    ]
-    order = None
-    if len(groups) > 1:
-        back = [0] * len(rows)
-        for new, old in enumerate(chain.from_iterable(groups)):
-            back[old] = new
-        order = pa.array(back, pa.int64())
     count = len(rows)
-    made: dict[str, pa.Array] = {
-        "kind": pa.array([row.kind for row in rows], pa.string()),
-        "version": pa.array([row.version for row in rows], pa.int32()),
-        "writer": pa.repeat(pa.scalar(writer, pa.string()), count),
+    groups: dict[Any, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row[:3], []).append(place)
+    salts = pa.py_buffer(os.urandom(SALT_BYTES * count))
+    header: dict[str, pa.Array] = {
         "sequence": pa.array([row.sequence for row in rows], pa.int64()),
         "recorded_at": pa.array([row.recorded_us for row in rows], pa.int64()).cast(TIME),
-        "salt": pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(SALT_BYTES), count, [None, pa.py_buffer(os.urandom(SALT_BYTES * count))]
-        ),
+        "salt": pa.FixedSizeBinaryArray.from_buffers(pa.binary(SALT_BYTES), count, [None, salts]),
     }
+    common = {"writer": pa.scalar(writer, pa.string())}
+    if software is not None:
+        common["software"] = pa.scalar(software, pa.string())
+    parts: list[dict[str, pa.Array]] = []
+    hashes: list[bytes] = []
+    for (kind, version, columns), places in groups.items():
+        part = header
+        if len(groups) > 1:
+            chosen = pa.array(places, pa.int64())
+            part = {name: column.take(chosen) for name, column in header.items()}
+        said = {"kind": pa.scalar(kind, pa.string()), "version": pa.scalar(version, pa.int32())}
+        fields = [rows[place].fields for place in places]
+        body = _body_columns(columns, fields, part["recorded_at"], actor)
+        # Hashed while the rows of a kind are together, so that nothing is taken apart again.
+        hashes += kind_hashes({**part, **body, **said, **common})
+        parts.append(body)
+    order = None
+    if len(groups) > 1:
+        order = pc.sort_indices(pa.array(list(chain.from_iterable(groups.values())), pa.int64()))
+    leaves = pa.py_buffer(b"".join(hashes))
+    grouped = {"event_hash": pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), count, [None, leaves])}
+    sizes = [len(places) for places in groups.values()]
     for name in BODY_COLUMNS:
-        if not any(name in part for part in parts):
-            continue
-        kind = SCHEMA.field(name).type
-        column = pa.concat_arrays(
-            [
-                part[name] if name in part else pa.nulls(len(group), kind)
-                for part, group in zip(parts, groups, strict=True)
-            ]
-        )
-        made[name] = column if order is None else column.take(order)
-    made["event_hash"] = pa.array(event_hashes(pa.table(made)), pa.binary(32))
+        if any(name in part for part in parts):
+            grouped[name] = _joined([part.get(name) for part in parts], sizes, SCHEMA.field(name).type)
+    made = {
+        **header,
+        "kind": pa.array([row.kind for row in rows], pa.string()),
+        "version": pa.array([row.version for row in rows], pa.int32()),
+        **{name: column if order is None else column.take(order) for name, column in grouped.items()},
+        **{name: pa.repeat(scalar, count) for name, scalar in common.items()},
+    }
     return pa.Table.from_arrays(
         [made[field.name] if field.name in made else pa.nulls(count, field.type) for field in SCHEMA],
         schema=SCHEMA,
     )
 
 
+def _joined(parts: Sequence[pa.Array | None], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
+    return pa.concat_arrays(
+        [
+            pa.nulls(size, kind) if part is None else part
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+    )
+
+
 def _body_columns(
-    columns: tuple[str, ...], rows: Sequence[Row], actor: str | None, software: str | None
+    columns: tuple[str, ...], fields: Sequence[Mapping[str, Any]], recorded_at: pa.Array, actor: str | None
 ) -> dict[str, pa.Array]:
+    """The columns that some of the rows fill, for rows of one kind."""
     made = {}
-    for name in {*columns, *AUDIT_FIELDS}:
-        values = [row.fields.get(name) for row in rows]
-        if name == "actor" and actor is not None:
-            values = [actor if value is None else value for value in values]
-        elif name == "occurred_at":
-            values = [row.recorded_us if value is None else value for value, row in zip(values, rows)]
-        array = _array(values, SCHEMA.field(name).type)
+    for name, cells in _cells((*columns, *AUDIT_FIELDS), fields).items():
+        array = _array(cells, SCHEMA.field(name).type)
+        if name == "occurred_at":
+            array = recorded_at if array.null_count == len(array) else pc.coalesce(array, recorded_at)
+        elif name == "actor" and actor is not None:
+            array = pc.fill_null(array, actor) if array.null_count else array
         if array.null_count < len(array):
             made[name] = array
-    if software is not None:
-        made["software"] = pa.repeat(pa.scalar(software, pa.string()), len(rows))
     return made
+
+
+def _cells(names: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Turn mappings into one list a name; what a mapping does not have is None.
+
+    A few mappings at a time, so that each is still in the processor's cache when its next name is read.
+    """
+    cells: dict[str, list[Any]] = {name: [] for name in names}
+    pick = itemgetter(*cells)
+    for start in range(0, len(fields), _NEAR):
+        near = fields[start : start + _NEAR]
+        try:
+            picked = list(zip(*map(pick, near), strict=True))
+        except KeyError:
+            picked = [tuple(each.get(name) for each in near) for name in cells]
+        for values, more in zip(cells.values(), picked, strict=True):
+            values += more
+    return cells
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
-        return pa.array(
-            [value if value is None or value.__class__ is int else microseconds(value) for value in values],
-            pa.int64(),
-        ).cast(kind)
+        spans = [
+            value if value is None or value.__class__ is int else value - _EPOCH for value in values
+        ]
+        return pa.array(spans, pa.duration("us")).cast(pa.int64()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         return _list_array(values, kind)
     return pa.array(values, kind)
@@ -142,7 +177,8 @@ def _list_array(values: list[Any], kind: pa.DataType) -> pa.Array:
             items.extend(value)
     struct = kind.value_type
     dicts = [item if isinstance(item, Mapping) else item.__dict__ for item in items]
-    members = [pa.array([item.get(field.name) for item in dicts], field.type) for field in struct]
+    cells = _cells([field.name for field in struct], dicts)
+    members = [pa.array(cells[field.name], field.type) for field in struct]
     child = pa.StructArray.from_arrays(members, fields=list(struct))
     return pa.ListArray.from_arrays(pa.array([*offsets, len(items)], pa.int32()), child, type=kind)
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from eventstore.events.envelope import Event, Hash, Hashes, Name, Record
+from eventstore.events.envelope import Event, Hash, Hashes, Int32, Name, Record
 
 __all__ = ["Argument", "CallContextRecorded", "CallNodeRecorded"]
 
@@ -14,7 +14,7 @@ __all__ = ["Argument", "CallContextRecorded", "CallNodeRecorded"]
 class Argument(Record):
     """One argument of a call: by position or by key, exactly one of them."""
 
-    position: Annotated[int, Field(ge=0)] | None = None
+    position: Int32 | None = None
     """Place among the positional arguments, from 0."""
     key: Name | None = None
     """Keyword, for arguments given by keyword and for defaults."""

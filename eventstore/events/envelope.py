@@ -7,11 +7,13 @@ Input is validated once, here at the door: an event object that exists is well f
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -30,12 +32,15 @@ __all__ = [
     "FieldFault",
     "Hash",
     "Hashes",
+    "Int32",
+    "Int64",
     "Name",
     "Record",
     "RecordedEvent",
     "Sha256",
     "Text",
     "Time",
+    "parse_json_text",
 ]
 
 MAX_TEXT = 16 * 1024 * 1024
@@ -59,8 +64,24 @@ Name = Annotated[str, StringConstraints(max_length=4096)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 """A long text: source code, JSON."""
 
-Time = AwareDatetime
-"""A moment with a timezone; stored as UTC in whole microseconds."""
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    # Text forms of a time round its offset to minutes; history has zones with seconds.
+    return moment if moment.tzinfo is dt.UTC else moment.astimezone(dt.UTC)
+
+
+Time = Annotated[
+    AwareDatetime,
+    Field(ge=dt.datetime.min.replace(tzinfo=dt.UTC), le=dt.datetime.max.replace(tzinfo=dt.UTC)),
+    AfterValidator(_utc),
+]
+"""A moment given with a timezone, in the years 1 to 9999 of UTC; kept as UTC in whole microseconds."""
+
+Int32 = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
+"""A count or place that fits a column of 32 bits."""
+
+Int64 = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
+"""A size that fits a column of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,7 @@ class Record(BaseModel):
         val_json_bytes="base64",
         ser_json_bytes="base64",
         hide_input_in_errors=True,
+        allow_inf_nan=False,  # JSON has neither: they would come back as null
     )
 
     def __init__(self, /, **data: Any) -> None:
@@ -90,6 +112,11 @@ class Record(BaseModel):
             self.__pydantic_validator__.validate_python(data, self_instance=self)
         except ValidationError as error:
             raise invalid_event(type(self), error) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with the fields of `update` in place of its own; unlike pydantic's, validated."""
+        copy = super().model_copy(deep=deep)
+        return type(self)(**{**copy.__dict__, **update}) if update else copy
 
     # Nested models are then validated in place, and their faults reported with those of the whole.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -149,6 +176,8 @@ def invalid_event(model: type[BaseModel], error: ValidationError) -> InvalidEven
     """Translate pydantic's report into ours, without echoing more of the input than a glimpse."""
     faults = []
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # the items that are missing have faults of their own
         place = ".".join(str(part) for part in item["loc"]) or "event"
         faults.append(FieldFault(place, *_describe(item)))
     kind = getattr(model, "kind", "") or model.__name__
@@ -166,7 +195,10 @@ def glimpse(value: Any, limit: int = 60) -> str:
     """A short printable form of bad input: its type and its first characters."""
     if isinstance(value, (bytes, bytearray, dict, list, tuple)):
         return f"{type(value).__name__} of length {len(value)}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"an object whose repr raises {type(error).__name__}"
     return text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__})"
 
 
@@ -197,6 +229,14 @@ def _describe(item: Any) -> tuple[str, str, str]:
             return "too_long", f"at most {limit} characters", f"{len(value)}"
         case "string_too_short":
             return "too_short", f"at least {context.get('min_length')} characters", glimpse(value)
+        case "too_long":
+            return "too_long", f"at most {context.get('max_length')} items", glimpse(value)
+        case "too_short":
+            return "too_short", f"at least {context.get('min_length')} items", glimpse(value)
+        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
+            return "out_of_range", _expectation(item), glimpse(value)
+        case "string_unicode":
+            return "bad_text", "text that UTF-8 can encode (no lone surrogates)", glimpse(value)
         case "value_error":
             return "bad_value", str(context.get("error", item["msg"])), glimpse(value)
         case "enum" | "literal_error":
@@ -204,7 +244,19 @@ def _describe(item: Any) -> tuple[str, str, str]:
         case "json_invalid":
             return "bad_json", "a JSON object", str(context.get("error", item["msg"]))
         case str() as kind if kind.endswith(("_type", "_parsing")):
-            found = f"{type(value).__name__} {glimpse(value)}"
-            return "wrong_type", item["msg"].removeprefix("Input should be "), found
+            found, name = glimpse(value), type(value).__name__
+            return "wrong_type", _expectation(item), found if name in found else f"{name} {found}"
         case _:
-            return "bad_value", item["msg"], glimpse(value)
+            return "bad_value", _expectation(item), glimpse(value)
+
+
+def _expectation(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Input should be ")
+
+
+def parse_json_text(text: str) -> Any:
+    """Parse JSON in a field of text; raises ValueError also where it is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator
 
-from eventstore.events.envelope import EntityId, Event, Text
+from eventstore.events.envelope import EntityId, Event, Text, parse_json_text
 
 __all__ = ["ExecutionHeartbeat", "ExecutionStarted"]
 
 
-def _json_text(text: str) -> str:
+def _json_list(text: str) -> str:
     try:
-        json.loads(text)
+        value = parse_json_text(text)
     except ValueError as error:
-        raise ValueError(f"JSON text ({error})") from None
+        raise ValueError(f"a JSON list as text ({error})") from None
+    if not isinstance(value, list):
+        raise ValueError("a JSON list as text")  # noqa: TRY004 - pydantic wants a ValueError
     return text
 
 
@@ -29,7 +30,7 @@ class ExecutionStarted(Event):
     """The execution's id, a UUID in text; the engine supplies it."""
     job_id: EntityId | None = None
     """The root job's id, where it is known already."""
-    args: Annotated[Text, AfterValidator(_json_text)] = "[]"
+    args: Annotated[Text, AfterValidator(_json_list)] = "[]"
     """How the run was asked for: a JSON list of arguments, as text."""
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from eventstore.errors import InvalidEventError
 from eventstore.events.call import CallContextRecorded, CallNodeRecorded
@@ -120,7 +121,8 @@ class Registry:
         ------
         InvalidEventError
             The kind is malformed (``bad_kind``), reserved (``reserved_kind``) or taken by another model
-            (``kind_taken``), or a step between versions is missing (``missing_upcaster``).
+            (``kind_taken``), a step between versions is missing (``missing_upcaster``), or the model has
+            a field that could be stored but not read back as it was (``bad_field``).
         """
         steps = dict(upcasters or {})
         if not _KIND.fullmatch(kind):
@@ -151,6 +153,14 @@ class Registry:
                 code="kind_taken",
                 kind=kind,
             )
+        for name, fault in _field_faults(model):
+            raise InvalidEventError(
+                f"{kind}: the field {name!r} of {model.__qualname__} {fault}; change the model, then "
+                "register it again",
+                code="bad_field",
+                kind=kind,
+                field=name,
+            )
         shared = tuple(name for name in SHARED_COLUMNS if name in model.model_fields)
         model.kind, model.version = kind, version
         event_type = EventType(kind, version, model, (*shared, "payload"), False, steps)
@@ -158,6 +168,7 @@ class Registry:
         return event_type
 
     def get(self, kind: str) -> EventType | None:
+        """The type called `kind`; None if it is not registered in this process."""
         return self._types.get(kind)
 
     def of(self, event: Event) -> EventType:
@@ -174,12 +185,41 @@ class Registry:
         return event_type
 
     def unknown(self, kind: str) -> InvalidEventError:
+        """The error that says that `kind` is not registered, for the caller to raise."""
         return InvalidEventError(
             f"a registered kind was expected ({', '.join(sorted(self._types))}), found {kind!r}; "
             "register its model with @event_kind, in this process, before appending",
             code="unknown_kind",
             kind=kind,
         )
+
+
+def _field_faults(model: type[Event]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a user's model that would be stored, but lost or changed when they are read."""
+    if model.model_config.get("extra") == "allow":
+        yield "extra", "is not declared (extra='allow'), so it would not be stored"
+    by_name = model.model_config.get("validate_by_name") or model.model_config.get("populate_by_name")
+    for name, info in model.model_fields.items():
+        if name in ("kind", "version"):
+            yield name, "has the name of what every event says of itself"
+        if name in (*SHARED_COLUMNS, "actor", "reason") and not _is_text(info.annotation):
+            yield name, "fills the column of this name, so it must be text or None"
+        if info.exclude:
+            yield name, "is excluded from what is stored"
+        if info.validation_alias is not None and not by_name:
+            yield name, "has an alias, but is stored by name: set validate_by_name=True"
+
+
+def _is_text(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return all(_is_text(part) for part in get_args(annotation))
+    if origin is Literal:
+        return all(part is None or isinstance(part, str) for part in get_args(annotation))
+    annotation = getattr(annotation, "__supertype__", annotation)
+    return isinstance(annotation, type) and issubclass(annotation, (str, NoneType))
 
 
 default_registry = Registry()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from eventstore.events.envelope import Event, Hash, Hashes, Name, Record, Text
+from eventstore.events.envelope import Event, Hash, Hashes, Name, Record, Text, parse_json_text
+from eventstore.hashing import canonical_json
 
 __all__ = ["EntityType", "Tag", "TagsDeleted", "TagsRecorded"]
 
@@ -26,9 +26,11 @@ class EntityType(StrEnum):
 
 def _canonical(text: str) -> str:
     try:
-        json.loads(text)
-    except ValueError as error:
+        canonical = canonical_json(parse_json_text(text))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"canonical JSON text ({error})") from None
+    if canonical != text:
+        raise ValueError("canonical JSON text (keys sorted, no blanks, ASCII): use canonical_json")
     return text
 
 

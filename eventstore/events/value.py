@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from eventstore.events.envelope import Event, Hash, Hashes, Name, Sha256
+from eventstore.events.envelope import Event, Hash, Hashes, Int64, Name, Sha256
 
 __all__ = ["EvaluationCached", "ValueRecorded"]
 
@@ -25,7 +25,7 @@ class ValueRecorded(Event):
     """Registered name of its type, such as ``builtins.int``."""
     format: Name = "application/python-pickle"
     """Media type of the bytes."""
-    size_bytes: Annotated[int, Field(ge=0)]
+    size_bytes: Int64
     """Length of the serialized bytes."""
     data: bytes | None = None
     """The serialized bytes, when they are small."""

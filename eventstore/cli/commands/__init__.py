@@ -1,0 +1,1 @@
+"""The verbs, one room each: parse, call a public function, render."""

@@ -1,0 +1,98 @@
+"""`eventstore verify`: proof that nothing was altered, read-only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from eventstore.cli import options, render
+from eventstore.cli.exits import ExitCode, safe_text
+
+if TYPE_CHECKING:
+    from eventstore.log.verify import VerifyReport
+
+__all__ = ["verify"]
+
+
+def verify(
+    store: options.Store,
+    values: Annotated[
+        bool, typer.Option("--values/--no-values", help="Read every large value too.")
+    ] = True,
+    json: options.AsJson = False,
+    _debug: options.Debug = False,
+) -> None:
+    """Check every file against every other: hashes, chain of seals, tree root, order, values, journals.
+
+    Reads everything and changes nothing, goes on after a finding, and says how much it read. Ends with 4 if
+    something that was acknowledged is altered or gone; warnings alone end with 0.
+    """
+    from eventstore.store import EventStore
+
+    with EventStore.open(store, read_only=True) as opened:
+        with render.progress("verifying") as advance:
+            report = opened.verify(values=values, progress=advance)
+        url = opened.url
+    if json:
+        _print_json(report)
+    else:
+        _show(report, url, values=values)
+    if not report.ok:
+        raise typer.Exit(ExitCode.INTEGRITY)
+
+
+def _print_json(report: VerifyReport) -> None:
+    for finding in report.findings:
+        render.json_line({"type": "finding", **asdict(finding), "message": safe_text(finding.message)})
+    summary = asdict(report)
+    del summary["findings"]
+    counts = {"errors": _count(report, "error"), "warnings": _count(report, "warning")}
+    render.json_line({"type": "summary", "ok": report.ok, **counts, **summary, "root": report.root.hex()})
+
+
+def _show(report: VerifyReport, url: str, *, values: bool) -> None:
+    count = options.number
+    rate = report.events / report.seconds if report.seconds else 0
+    render.heading(url)
+    render.pairs(
+        [
+            ("seals", f"{count(report.seals)}, and {count(report.snapshots)} snapshots of their sequence"),
+            ("segments", f"{count(report.segments)} sealed, {count(report.unsealed_segments)} not sealed"),
+            ("events", f"{count(report.events)}, and {count(report.journaled_events)} journaled"),
+            ("values", count(report.values) if values else "not read (--no-values)"),
+            (
+                "read",
+                f"{render.bytes_text(report.bytes_read)} in {report.seconds:.2f} s"
+                + (f", {count(round(rate))} events/s" if report.events else ""),
+            ),
+            ("size", f"{count(report.size)} sealed events"),
+            ("root", report.root.hex() if report.size else "(nothing sealed yet)"),
+        ]
+    )
+    for severity, style in (("error", "bold red"), ("warning", "yellow")):
+        for finding in report.findings:
+            if finding.severity == severity:
+                where = finding.path or "store"
+                place = "" if finding.position is None else f", position {count(finding.position)}"
+                render.line("")
+                render.text(Text.assemble((f"{severity}[{finding.code}] ", style), f"{where}{place}"))
+                render.text(Text(f"  {safe_text(finding.message)}"))
+    errors, warnings = _count(report, "error"), _count(report, "warning")
+    render.line("")
+    render.text(
+        Text.assemble(
+            ("intact", "bold green") if report.ok else ("DAMAGED", "bold red"),
+            f": {_number_of(errors, 'error')}, {_number_of(warnings, 'warning')}",
+        )
+    )
+
+
+def _count(report: VerifyReport, severity: str) -> int:
+    return sum(finding.severity == severity for finding in report.findings)
+
+
+def _number_of(count: int, word: str) -> str:
+    return f"{options.number(count)} {word}{'' if count == 1 else 's'}"

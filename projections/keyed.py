@@ -1,0 +1,131 @@
+"""Recipes that say rows: each event gives rows, and rows with one key become one by what columns keep.
+
+This is the usual kind of projection. Batches are reduced on their own and reduced together later, so a fold
+costs what is new, and partial states of neighbouring ranges can be merged in any grouping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from projections.projection import DataType, Fold, Keep, Projection
+
+__all__ = ["KeyedProjection", "Rows", "from_payload"]
+
+Rows = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Pure step from events to rows with the state's columns, ``position`` (the event's) among them."""
+
+_MERGE_ROWS = 500_000
+"""Partial states are merged when as many rows wait, or as many as the merged state has if that is more."""
+
+_KEEP: Mapping[Keep, Callable[[pl.Expr], pl.Expr]] = {
+    "any": lambda cell: cell.any(),
+    "first": lambda cell: cell.first(),
+    "first_non_null": lambda cell: cell.drop_nulls().first(),
+    "last": lambda cell: cell.last(),
+    "last_non_null": lambda cell: cell.drop_nulls().last(),
+    "max": lambda cell: cell.max(),
+    "min": lambda cell: cell.min(),
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeyedProjection(Projection):
+    """A recipe by one function from events to rows.
+
+    Parameters
+    ----------
+    rows
+        From events in position order to rows with exactly the state's columns. Rows of one event keep their
+        order; the order between events is restored by ``position``.
+    state_key
+        What tells the rows of the state apart, where it is not `key`.
+    first_event_of
+        Columns that name a thing which is stated once: only the rows of the first event that speaks of it
+        stay, those of later ones are dropped whole, whatever they say. All columns then keep the first.
+    """
+
+    rows: Rows
+    state_key: tuple[str, ...] = ()
+    first_event_of: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = [name for name in (*self.group, *self.first_event_of) if name not in self.state_columns]
+        if found:
+            raise self.error("bad_projection", "a state with these columns", f"no {found}", "add them")
+        if self.state is not None and "position" not in self.state:
+            raise self.error("bad_projection", "`position` in the state", "none", "add it")
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The columns by which rows of the state are told apart."""
+        return self.state_key or self.key
+
+    def begin(self, state: pl.DataFrame | None = None) -> Fold:  # noqa: D102 - see Projection
+        return _KeyedFold(self, state)
+
+    def partial(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the state that one batch gives on its own."""
+        position = events["position"][0] if events.height else None
+        with self.watched("rows", position):
+            frame = self.rows(events.lazy()).collect(engine="in-memory")
+        frame = self.check(frame, self.state_schema, "rows")
+        frame = frame.filter(pl.all_horizontal(pl.col(self.group).is_not_null()))
+        # Stable, so the rows of one event stay in their order.
+        if not frame["position"].is_sorted():
+            frame = frame.sort("position", maintain_order=True)
+        return self.reduce(frame)
+
+    def merge(self, states: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Return one state for those of neighbouring ranges, given in position order."""
+        if len(states) == 1:
+            return states[0]
+        return self.reduce(pl.concat(states)) if states else self.state_schema.to_frame()
+
+    def reduce(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return one row for each key; `rows` are in position order within each key."""
+        columns = self.state_columns
+        if self.first_event_of:
+            return rows.filter(pl.col("position") == pl.col("position").min().over(self.first_event_of))
+        if all(column.keep == "first" or name in self.group for name, column in columns.items()):
+            return rows.unique(subset=list(self.group), keep="first", maintain_order=False)
+        cells = [
+            _KEEP[column.keep](pl.col(name)).alias(name)
+            for name, column in columns.items()
+            if name not in self.group
+        ]
+        return rows.group_by(self.group).agg(cells).select(list(columns))
+
+
+class _KeyedFold:
+    """Partial states wait until there are as many rows as are merged: the work stays linear."""
+
+    def __init__(self, recipe: KeyedProjection, state: pl.DataFrame | None) -> None:
+        self._recipe = recipe
+        self._states = [] if state is None else [state]
+        self._waiting = 0
+
+    def add(self, events: pl.DataFrame) -> None:
+        partial = self._recipe.partial(events)
+        self._states.append(partial)
+        self._waiting += partial.height
+        if self._waiting >= max(_MERGE_ROWS, self._states[0].height):
+            self.state()
+
+    def state(self) -> pl.DataFrame:
+        merged = self._recipe.merge(self._states)
+        self._states, self._waiting = [merged], 0
+        return merged
+
+
+def from_payload(events: pl.LazyFrame, fields: Mapping[str, DataType]) -> pl.LazyFrame:
+    """Add the given fields of a user's own kind to its events, read from the JSON in ``payload``.
+
+    A field that the JSON lacks is null; one that cannot be read as its type fails the recipe.
+    """
+    decoded = pl.col("payload").str.json_decode(pl.Struct(dict(fields)))
+    return events.with_columns(decoded.alias("payload")).unnest("payload")

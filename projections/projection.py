@@ -1,0 +1,288 @@
+"""The contract of a projection: a named, versioned, pure recipe from events to one table with a key.
+
+A recipe folds position-ordered batches of events into a state and finishes the state into the table. The
+fold is associative: any split into batches gives the same table, so a refresh equals a rebuild. How a
+recipe folds is left to its kind: `KeyedProjection` for rows by key, `GeneralProjection` for everything else.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import polars as pl
+
+from eventstore import ProjectionError
+
+__all__ = [
+    "TIME",
+    "Column",
+    "DataType",
+    "Finish",
+    "Fold",
+    "GeneralProjection",
+    "Keep",
+    "Projection",
+    "Step",
+    "moment",
+    "text",
+    "whole",
+]
+
+DataType = pl.DataType | type[pl.DataType]
+"""A polars type, as a class or an instance."""
+
+TIME = pl.Datetime("us", "UTC")
+"""The type of all times in events and tables."""
+
+Keep = Literal["any", "first", "first_non_null", "last", "last_non_null", "max", "min"]
+"""What one cell keeps of many rows with one key, in position order; all of these are associative."""
+
+Finish = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Pure step from the state to the table's columns."""
+
+Step = Callable[[pl.DataFrame | None, pl.DataFrame], pl.DataFrame]
+"""Pure step from (state so far or None, next events in position order) to the state after them."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: its type, one line on meaning and unit, and what its cell keeps."""
+
+    dtype: DataType
+    doc: str
+    keep: Keep = "first"
+
+
+def text(doc: str, keep: Keep = "first") -> Column:
+    """Return a column of text."""
+    return Column(pl.String, doc, keep)
+
+
+def whole(doc: str, keep: Keep = "first") -> Column:
+    """Return a column of whole numbers."""
+    return Column(pl.Int64, doc, keep)
+
+
+def moment(doc: str, keep: Keep = "first") -> Column:
+    """Return a column of times, UTC."""
+    return Column(TIME, doc, keep)
+
+
+class Fold(Protocol):
+    """A fold under way: it takes batches one after another and can say its state at any time."""
+
+    def add(self, events: pl.DataFrame) -> None:
+        """Fold the next events.
+
+        They have the columns `Projection.reads`, only the projection's kinds, and positions that increase
+        from batch to batch; whoever folds the unsealed tail numbers it onwards from the sealed head.
+        """
+
+    def state(self) -> pl.DataFrame:
+        """Return the state after all events added so far."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Projection(ABC):
+    """What all recipes have in common.
+
+    Parameters
+    ----------
+    name
+        The table's name: lower-case letters, digits and ``_``; it becomes a folder.
+    version
+        From 1; a recipe that would give another table for the same events takes the next number.
+    doc
+        One sentence: what one row is.
+    kinds
+        Kinds of events that the recipe reads.
+    inputs
+        Columns of events that it reads, besides ``position`` and ``kind``, which are always there.
+    key
+        Columns that tell the rows apart; the table is sorted by them. Rows with a null here are dropped:
+        that is how an erased event leaves the tables.
+    columns
+        The table's columns in order. ``position``, where it is not given, is put after the key: the first
+        event that speaks of the row.
+    state
+        The state's columns, where they are not the table's.
+    finish
+        The step from state to table; None where they are the same.
+
+    Raises
+    ------
+    ProjectionError
+        A part of the recipe is malformed (code ``bad_projection``).
+    """
+
+    name: str
+    version: int
+    doc: str
+    kinds: tuple[str, ...]
+    inputs: tuple[str, ...]
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+    state: Mapping[str, Column] | None = None
+    finish: Finish | None = None
+
+    def __post_init__(self) -> None:
+        if "position" not in self.columns:
+            position = Column(pl.Int64, "position of the first event that speaks of the row")
+            head = {name: self.columns[name] for name in self.key if name in self.columns}
+            object.__setattr__(self, "columns", {**head, "position": position, **self.columns})
+        for good, expected, found in (
+            (_NAME.fullmatch(self.name), "a name of lower-case letters, digits and _", repr(self.name)),
+            (self.version >= 1, "a version from 1", str(self.version)),
+            (self.kinds, "at least one kind of event", "none"),
+            (self.key and set(self.key) <= set(self.columns), "a key of the table's columns", str(self.key)),
+            (self.finish or self.state is None, "`finish`, to make a table of the state", "None"),
+        ):
+            if not good:
+                raise self.error("bad_projection", expected, found, "correct the recipe")
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The table's columns and types, in order."""
+        return pl.Schema({name: column.dtype for name, column in self.columns.items()})
+
+    @property
+    def state_columns(self) -> Mapping[str, Column]:
+        """The state's columns, in order."""
+        return self.columns if self.state is None else self.state
+
+    @property
+    def state_schema(self) -> pl.Schema:
+        """The state's columns and types, in order."""
+        return pl.Schema({name: column.dtype for name, column in self.state_columns.items()})
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All columns of events that the recipe is given: ``position``, ``kind``, then its inputs."""
+        return ("position", "kind", *(name for name in self.inputs if name not in ("position", "kind")))
+
+    @abstractmethod
+    def begin(self, state: pl.DataFrame | None = None) -> Fold:
+        """Start to fold after `state`, or from the first event."""
+
+    def fold(self, state: pl.DataFrame | None, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the state after `events`: any batch in position order, of any kinds."""
+        fold = self.begin(state)
+        fold.add(self.pick(events))
+        return fold.state()
+
+    def pick(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows and columns of a batch that this recipe reads."""
+        missing = [name for name in self.reads if name not in events.columns]
+        if missing:
+            raise self.error(
+                "unknown_input",
+                f"events with the columns {list(self.reads)}",
+                f"no {missing}",
+                "`inputs` may name the log's columns only (docs/format.md)",
+            )
+        return events.select(self.reads).filter(pl.col("kind").is_in(self.kinds))
+
+    def table(self, state: pl.DataFrame) -> pl.DataFrame:
+        """Return the finished table of a state, sorted by its key.
+
+        Raises
+        ------
+        ProjectionError
+            `finish` raised (``recipe_failed``), gave other columns or types (``wrong_columns``), or gave a
+            key twice (``key_not_unique``).
+        """
+        with self.watched("finish"):
+            frame = state if self.finish is None else self.finish(state.lazy()).collect(engine="in-memory")
+        frame = self.check(frame, self.schema, "finish")
+        if any(frame[name].null_count() for name in self.key):
+            frame = frame.filter(pl.all_horizontal(pl.col(self.key).is_not_null()))
+        frame = frame.sort(self.key)
+        again = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in self.key)
+        repeated = frame.lazy().select(self.key).filter(again).collect(engine="in-memory")
+        if repeated.height:
+            raise self.error(
+                "key_not_unique",
+                f"one row for each {self.key}",
+                f"{repeated.height} more, such as {repeated.row(0)}",
+                "choose a key that tells rows apart, or let `finish` join them",
+            )
+        return frame
+
+    def check(self, frame: pl.DataFrame, schema: pl.Schema, step: str) -> pl.DataFrame:
+        """Return `frame` with its columns in the order of `schema`, or raise (``wrong_columns``)."""
+        found = frame.schema
+        if dict(found) != dict(schema):
+            names = sorted({*schema, *found}, key=str)
+            faulty = [name for name in names if schema.get(name) != found.get(name)]
+            raise self.error(
+                "wrong_columns",
+                ", ".join(f"{name}: {schema.get(name, 'no such column')}" for name in faulty),
+                ", ".join(f"{name}: {found.get(name, 'nothing')}" for name in faulty),
+                f"correct `{step}`, or the columns that the recipe declares",
+            )
+        return frame if list(found) == list(schema) else frame.select(list(schema))
+
+    @contextmanager
+    def watched(self, step: str, position: int | None = None) -> Iterator[None]:
+        """Turn whatever a recipe's own code raises into a ProjectionError (code ``recipe_failed``)."""
+        try:
+            yield
+        except ProjectionError:
+            raise
+        except Exception as error:
+            raise self.error(
+                "recipe_failed",
+                f"`{step}` to give a table",
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
+                "correct the recipe, then rebuild; a column of events must be named in `inputs`",
+                position=position,
+            ) from error
+
+    def error(
+        self, code: str, expected: str, found: str, hint: str, *, position: int | None = None
+    ) -> ProjectionError:
+        """Make an error that names this recipe."""
+        where = "" if position is None else f" in the batch at position {position}"
+        return ProjectionError(
+            f"projection {self.name} version {self.version}{where}: expected {expected}; "
+            f"found {found}. Next: {hint}",
+            code=code,
+            projection=self.name,
+            version=self.version,
+            position=position,
+            expected=expected,
+            found=found,
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneralProjection(Projection):
+    """A recipe by one function ``step(state or None, events) -> state``, for what rows by key cannot say."""
+
+    step: Step
+
+    def begin(self, state: pl.DataFrame | None = None) -> Fold:  # noqa: D102 - see Projection
+        return _StepFold(self, state)
+
+
+class _StepFold:
+    def __init__(self, recipe: GeneralProjection, state: pl.DataFrame | None) -> None:
+        self._recipe = recipe
+        self._state = state
+
+    def add(self, events: pl.DataFrame) -> None:
+        if not events.height:
+            return
+        with self._recipe.watched("step", events["position"][0]):
+            state = self._recipe.step(self._state, events)
+        self._state = self._recipe.check(state, self._recipe.state_schema, "step")
+
+    def state(self) -> pl.DataFrame:
+        return self._recipe.state_schema.to_frame() if self._state is None else self._state
