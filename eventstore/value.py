@@ -53,6 +53,8 @@ class Value:
     """
 
     type_name: ClassVar[str] = "eventstore.Value"
+    format: ClassVar[str] = PICKLE_FORMAT
+    """Media type of what `serialize` gives."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -187,6 +189,7 @@ class OwnValues(PlainValues):
 
     def __init__(self, cls: type[Value]) -> None:
         super().__init__(cls.type_name)
+        self.format = cls.format
         self._class = cls
 
     def serialize(self, value: Any) -> bytes:
@@ -319,12 +322,19 @@ class ValueTypes:
             return own
         return self.describe(value).value_hash
 
-    def load(self, type_name: str, data: bytes) -> Any:
+    def load(self, type_name: str, data: bytes, media_type: str = PICKLE_FORMAT) -> Any:
         """Return the value of stored bytes. **Unpickles**, so it runs what the bytes name.
 
         An unknown type name means a plain pickle. The exceptions of unpickling pass through.
+
+        Raises
+        ------
+        LookupError
+            Values of this type are not stored as `media_type` here.
         """
         value_type = self._named.get(type_name) or _own_type(type_name) or self._plain
+        if value_type.format != media_type:
+            raise LookupError(f"{type_name} was expected as {value_type.format}, found {media_type}")
         return value_type.deserialize(data)
 
 
@@ -346,8 +356,9 @@ default_types = ValueTypes()
 def not_picklable(what: str, value: Any, error: BaseException) -> InvalidEventError:
     """Return the error that says which part of a call cannot be recorded, and why."""
     return InvalidEventError(
-        f"{what} has to be pickled to be recorded, found {type(value).__name__}: {error}. Give plain data, "
-        "a File, or a class that is defined at the top of a module; nothing was stored",
+        f"{what} was expected to be something that can be pickled, found {type(value).__name__}: "
+        f"{type(error).__name__}: {error}. Give plain data, a File, or an object whose class is defined at "
+        "the top of a module; nothing was stored",
         code="not_picklable",
         what=what,
         type_name=type(value).__name__,

@@ -17,7 +17,6 @@ from eventstore.errors import EventStoreError, InvalidEventError, NotFoundError
 from eventstore.events import Argument, CallNodeRecorded, EvaluationCached, HandleRolledBack, JobStatus
 from eventstore.handle import Handle
 from eventstore.hashing import hash_call, hash_eval
-from eventstore.pickling import PICKLE_FORMAT
 from eventstore.value import Value, iter_leaves
 from eventstore.workflow.arguments import Arguments, Defaults
 from eventstore.workflow.failure import ErrorValue
@@ -218,7 +217,7 @@ def _add_call_node(
 
 
 def _fork(value: Any, parent: Job, batch: Batch, recorder: Recorder, forks: list[Handle]) -> Any:
-    """Fork a handle for the call that it is handed to, as redun does; other values stay."""
+    """Fork a handle for the call that it is handed to, as redun does; one inside a container stays."""
     if not isinstance(value, Handle):
         return value
     state_handle(batch, recorder, value)
@@ -238,10 +237,10 @@ def _cached(recorder: Recorder, eval_hash: str) -> Cached | None:
         stored = lookup.value(value_hash)
     except NotFoundError:
         return None
-    if stored is None or stored.format != PICKLE_FORMAT or stored.type_name == ErrorValue.type_name:
+    if stored is None or stored.type_name == ErrorValue.type_name:
         return None
     try:
-        value = recorder.types.load(stored.type_name, stored.data)
+        value = recorder.types.load(stored.type_name, stored.data, stored.format)
         usable = all(_is_usable(leaf) for leaf in iter_leaves(value))
     except Exception:
         # Code that has moved on cannot read what it wrote; running the task again is always right.

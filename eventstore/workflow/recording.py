@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from eventstore.errors import EventStoreError
 from eventstore.events import EntityType, Event, TaskRecorded, ValueRecorded
 from eventstore.tags import record_tags
 from eventstore.value import Described, Value, ValueTypes, default_types, iter_values, not_picklable
@@ -122,12 +123,14 @@ class Recorder:
         Raises
         ------
         InvalidEventError
-            It cannot be pickled (code ``not_picklable``).
+            It cannot be pickled (code ``not_picklable``), or is a task without source (``no_source``).
         """
         try:
             for part in iter_values(value):
                 part.refresh()
             return self.types.describe(value)
+        except EventStoreError:
+            raise
         except Exception as error:  # pickling runs the user's own code
             raise not_picklable(what, value, error) from error
 

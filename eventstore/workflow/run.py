@@ -28,6 +28,7 @@ __all__ = ["Execution"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyHandle = TypeVar("AnyHandle", bound=Handle)
 
 
 class Execution:
@@ -244,8 +245,8 @@ class Execution:
         """Make a handle in its first state, and record it; the parameters are those of `Handle`."""
         return self.advance(Handle(name, *args, namespace=namespace, **kwargs))
 
-    def advance(self, handle: Handle) -> Handle:
-        """Record a handle's state, with the states that led to it since the last recorded one."""
+    def advance(self, handle: AnyHandle) -> AnyHandle:
+        """Record a handle's state and the states that led to it since the last recorded one; return it."""
         self.check_active()
         batch = self.recorder.batch()
         state_handle(batch, self.recorder, handle)

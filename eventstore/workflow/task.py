@@ -192,7 +192,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What the function calls is in neither: make it a task too, or give a version.
     cache
         Whether results are kept and used again; None means yes, but not for a function that closes over
-        variables and has no version.
+        variables and has no version. A call that called other tasks, or made jobs, is never kept: it
+        runs again, and what it calls is answered from the cache.
     tags
         Put on the task: a mapping, or pairs.
 
