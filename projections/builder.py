@@ -13,7 +13,7 @@ from typing import Protocol
 
 import polars as pl
 
-from eventstore import ProjectionError, Storage
+from eventstore import EventStoreError, ProjectionError, StateError, Storage
 from projections.catalog import default_projections
 from projections.projection import Projection
 from projections.registry import ProjectionRegistry
@@ -46,6 +46,10 @@ class Log(Protocol):
     @property
     def store_id(self) -> str:
         """Which store this is."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be written."""
 
     def head(self) -> Head:
         """Return the newest sealed state."""
@@ -83,20 +87,32 @@ def rebuild(
     ------
     NotFoundError
         A name is not registered (code ``unknown_projection``).
+    StateError
+        The store is read-only (code ``read_only``).
     ProjectionError
         A recipe failed, or the log could not be read; no snapshot was published.
     """
     projections = registry.select(names)
+    if store.read_only:
+        raise StateError(
+            "the store was opened with read_only=True and a rebuild writes snapshots: open it again without",
+            code="read_only",
+        )
     position = store.head().size
     states = fold_log(store, projections, until=position, progress=progress)
+
+    # Frames are given away as they are used up: a table and its state need not be held to the end.
+    def finish(one: Projection) -> pl.DataFrame:
+        return one.table(states.pop(one.name) if one.finish is None else states[one.name])
+
+    def save(one: Projection) -> Snapshot:
+        return publish(store, one, position, tables.pop(one.name), states.pop(one.name, None))
+
+    built = [one.name for one in projections]
     with ThreadPoolExecutor(_THREADS) as pool:
         # All recipes finish before the first snapshot is published: a failure leaves nothing half done.
-        tables = list(pool.map(lambda one: one.table(states[one.name]), projections))
-
-        def save(one: Projection, table: pl.DataFrame) -> Snapshot:
-            return publish(store, one, position, table, None if one.finish is None else states[one.name])
-
-        return dict(zip([one.name for one in projections], pool.map(save, projections, tables), strict=True))
+        tables = dict(zip(built, pool.map(finish, projections), strict=True))
+        return dict(zip(built, pool.map(save, projections), strict=True))
 
 
 def fold_log(
@@ -114,6 +130,7 @@ def fold_log(
     batch_rows
         About how many events are in memory at a time; the result does not depend on it.
     """
+    _check_inputs(store, projections)
     folds = {one.name: one.begin() for one in projections}
     needs = _needs(projections)
 
@@ -138,6 +155,12 @@ def fold_log(
     return states
 
 
+def _check_inputs(store: Log, projections: Sequence[Projection]) -> None:
+    columns = set(store.scan(until=0).collect_schema())
+    for one in projections:
+        one.check_inputs(columns)
+
+
 def _needs(projections: Sequence[Projection]) -> dict[str, list[str]]:
     """For each kind of event the columns that the recipes read of it."""
     needs: dict[str, set[str]] = {}
@@ -156,6 +179,8 @@ def _batches(
     try:
         events = store.scan(kinds=list(needs), until=until, columns=columns).select("position", *columns)
         yield from events.collect_batches(chunk_size=batch_rows, maintain_order=True)
+    except EventStoreError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ProjectionError(
             f"events 0 to {until - 1} were expected, but the log could not be read "

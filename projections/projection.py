@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -179,7 +179,12 @@ class Projection(ABC):
 
     def pick(self, events: pl.DataFrame) -> pl.DataFrame:
         """Return the rows and columns of a batch that this recipe reads."""
-        missing = [name for name in self.reads if name not in events.columns]
+        self.check_inputs(events.columns)
+        return events.select(self.reads).filter(pl.col("kind").is_in(self.kinds))
+
+    def check_inputs(self, columns: Collection[str]) -> None:
+        """Raise ProjectionError (code ``unknown_input``) unless events have all columns that are read."""
+        missing = [name for name in self.reads if name not in columns]
         if missing:
             raise self.error(
                 "unknown_input",
@@ -187,7 +192,6 @@ class Projection(ABC):
                 f"no {missing}",
                 "`inputs` may name the log's columns only (docs/format.md)",
             )
-        return events.select(self.reads).filter(pl.col("kind").is_in(self.kinds))
 
     def table(self, state: pl.DataFrame) -> pl.DataFrame:
         """Return the finished table of a state, sorted by its key.
