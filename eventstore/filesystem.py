@@ -359,9 +359,9 @@ _TRANSIENT = {
     errno.EHOSTUNREACH,
     errno.EINTR,
     errno.ENETUNREACH,
-    errno.EREMOTEIO,
     errno.ESTALE,
     errno.ETIMEDOUT,
+    getattr(errno, "EREMOTEIO", errno.ETIMEDOUT),  # s3fs's word for a 500; macOS does not have it
 }
 _TRANSIENT_ANSWERS = {"ConditionalRequestConflict", "InternalError", "RequestTimeout", "SlowDown"}
 _TRANSIENT_NAMES = ("ConnectionError", "ConnectionClosedError", "HTTPClientError", "TimeoutError")

@@ -42,24 +42,30 @@ def event_hashes(table: pa.Table) -> list[bytes]:
         if name in table.column_names and table[name].null_count < table.num_rows
     ]
     columns = {name: _one_array(table[name]) for name in used}
-    kinds = columns["kind"].dictionary_encode()
-    if len(kinds.dictionary) == 1:
+    codes = columns["kind"].dictionary_encode().indices
+    filled = _filled(columns, codes)
+    if len(filled) == 1:
         return kind_hashes(columns)
-    # Which columns a kind fills is counted, not believed: the hash commits to whatever is there.
-    counts = (
-        pa.table({**columns, "kind": kinds.indices})
-        .group_by("kind")
-        .aggregate([(name, "count") for name in used if name != "kind"])
-        .to_pylist()
-    )
     hashes: list[bytes] = [b""] * table.num_rows
-    for filled in counts:
-        places = pc.indices_nonzero(pc.equal(kinds.indices, filled["kind"]))
-        own = [name for name in used if name == "kind" or filled[f"{name}_count"]]
-        found = kind_hashes({name: columns[name].take(places) for name in own})
-        for place, digest in zip(memoryview(places.buffers()[1]).cast("Q").tolist(), found, strict=True):
+    for code, names in enumerate(filled):
+        places = pc.indices_nonzero(pc.equal(codes, code))
+        digests = kind_hashes({name: columns[name].take(places) for name in names})
+        for place, digest in zip(memoryview(places.buffers()[1]).cast("Q"), digests, strict=True):
             hashes[place] = digest
     return hashes
+
+
+def _filled(columns: Mapping[str, pa.Array], codes: pa.Array) -> list[list[str]]:
+    """The columns that each kind fills, by the kind's code: counted, not believed.
+
+    An event's hash commits to whatever is there, also where a kind should leave a column empty.
+    """
+    filled: list[list[str]] = [[] for _ in range(pc.max(codes).as_py() + 1)]
+    for name, column in columns.items():
+        some = codes if not column.null_count else codes.filter(column.is_valid())
+        for code in some.drop_null().unique().to_pylist():
+            filled[code].append(name)
+    return filled
 
 
 def kind_hashes(columns: Mapping[str, pa.Array | pa.Scalar]) -> list[bytes]:
@@ -141,7 +147,7 @@ def _field(name: str, column: pa.Array | pa.Scalar) -> list[pa.Array | pa.Scalar
     if pa.types.is_list(kind):
         return [_beside(column, key + b"l"), _items(column), _beside(column, b"e")]
     raw = column.cast(_BINARY)
-    return [*_lengths(raw, key), raw]
+    return [_lengths(raw, key), raw]
 
 
 def _beside(column: pa.Array, raw: bytes) -> pa.Array | pa.Scalar:
@@ -151,17 +157,16 @@ def _beside(column: pa.Array, raw: bytes) -> pa.Array | pa.Scalar:
     return pc.if_else(column.is_valid(), _constant(raw), pa.scalar(None, _BINARY))
 
 
-def _lengths(raw: pa.Array, key: bytes) -> list[pa.Array | pa.Scalar]:
-    """The pieces before the bytes of a string: `key`, length and colon; nothing where it is null."""
+def _lengths(raw: pa.Array, key: bytes) -> pa.Array | pa.Scalar:
+    """What stands before the bytes of a string: `key`, length and colon; nothing where it is null."""
     lengths = pc.binary_length(raw)
     extremes = pc.min_max(lengths)
     if extremes["min"].as_py() == extremes["max"].as_py() is not None:
-        return [_beside(raw, b"%b%d:" % (key, extremes["max"].as_py()))]
-    return [
-        _beside(raw, key) if key else _constant(b""),
-        lengths.cast(pa.string()).cast(_BINARY),
-        _beside(raw, b":"),
-    ]
+        return _beside(raw, b"%b%d:" % (key, extremes["max"].as_py()))
+    # Few lengths are different, so each is spelled once.
+    codes = lengths.dictionary_encode()
+    spelled = pa.array([b"%b%d:" % (key, length) for length in codes.dictionary.to_pylist()], _BINARY)
+    return spelled.take(codes.indices)
 
 
 def _items(column: pa.Array) -> pa.Array:
@@ -179,5 +184,5 @@ def _items(column: pa.Array) -> pa.Array:
         encoded = _join([*pieces, _constant(b"e")], len(items))
     else:
         raw = items.cast(_BINARY)
-        encoded = _join([*_lengths(raw, b""), raw], len(items))
+        encoded = _join([_lengths(raw, b""), raw], len(items))
     return pc.binary_join(pa.ListArray.from_arrays(offsets, encoded), _constant(b""))

@@ -34,9 +34,10 @@ def decompress(frame: bytes, *, where: str) -> bytes:
         return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError) as error:
         # A header may claim any size: one that no memory holds is damage as well.
+        found = str(error) or "the size it states does not fit into memory"
         raise IntegrityError(
             f"one whole zstd frame was expected in {where}, found {len(frame)} bytes that do not "
-            f"decompress ({error or 'the size it states does not fit into memory'}); restore the file or run `eventstore verify`",
+            f"decompress ({found}); restore the file or run `eventstore verify`",
             code="bad_frame",
             path=where,
         ) from error

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ def fields_of(event_type: EventType, event: Event) -> Mapping[str, Any]:
     for name, value in event.__dict__.items():
         (row if name in columns else payload)[name] = value
     if payload:
-        payload = event.model_dump(mode="json", include=payload.keys())
+        payload = event.model_dump(mode="json", include=set(payload))
     row["payload"] = dump_json(payload).decode()
     return row
 
@@ -66,13 +66,17 @@ def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: s
     does not say when it occurred.
     """
     count = len(rows)
-    groups: dict[Any, list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(row[:3], []).append(place)
+    kinds, versions, filled, all_fields, sequences, times = _transposed(6, rows)
+    groups: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+    for place, key in enumerate(zip(kinds, versions, filled, strict=True)):
+        if key in groups:
+            groups[key].append(place)
+        else:
+            groups[key] = [place]
     salts = pa.py_buffer(os.urandom(SALT_BYTES * count))
     header: dict[str, pa.Array] = {
-        "sequence": pa.array([row.sequence for row in rows], pa.int64()),
-        "recorded_at": pa.array([row.recorded_us for row in rows], pa.int64()).cast(TIME),
+        "sequence": pa.array(sequences, pa.int64()),
+        "recorded_at": pa.array(times, pa.int64()).cast(TIME),
         "salt": pa.FixedSizeBinaryArray.from_buffers(pa.binary(SALT_BYTES), count, [None, salts]),
     }
     common = {"writer": pa.scalar(writer, pa.string())}
@@ -86,7 +90,7 @@ def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: s
             chosen = pa.array(places, pa.int64())
             part = {name: column.take(chosen) for name, column in header.items()}
         said = {"kind": pa.scalar(kind, pa.string()), "version": pa.scalar(version, pa.int32())}
-        fields = [rows[place].fields for place in places]
+        fields = [all_fields[place] for place in places]
         body = _body_columns(columns, fields, part["recorded_at"], actor)
         # Hashed while the rows of a kind are together, so that nothing is taken apart again.
         hashes += kind_hashes({**part, **body, **said, **common})
@@ -102,8 +106,8 @@ def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: s
             grouped[name] = _joined([part.get(name) for part in parts], sizes, SCHEMA.field(name).type)
     made = {
         **header,
-        "kind": pa.array([row.kind for row in rows], pa.string()),
-        "version": pa.array([row.version for row in rows], pa.int32()),
+        "kind": pa.array(kinds, pa.string()),
+        "version": pa.array(versions, pa.int32()),
         **{name: column if order is None else column.take(order) for name, column in grouped.items()},
         **{name: pa.repeat(scalar, count) for name, scalar in common.items()},
     }
@@ -115,10 +119,7 @@ def table_of(rows: Sequence[Row], *, writer: str, actor: str | None, software: s
 
 def _joined(parts: Sequence[pa.Array | None], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
     return pa.concat_arrays(
-        [
-            pa.nulls(size, kind) if part is None else part
-            for part, size in zip(parts, sizes, strict=True)
-        ]
+        [pa.nulls(size, kind) if part is None else part for part, size in zip(parts, sizes, strict=True)]
     )
 
 
@@ -139,28 +140,31 @@ def _body_columns(
 
 
 def _cells(names: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Turn mappings into one list a name; what a mapping does not have is None.
+    """Turn mappings into one list a name; what a mapping does not have is None."""
+    unique = tuple(dict.fromkeys(names))
+    try:
+        columns = _transposed(len(unique), map(itemgetter(*unique), fields))
+    except KeyError:
+        columns = _transposed(len(unique), (tuple(map(each.get, unique)) for each in fields))
+    return dict(zip(unique, columns, strict=True))
 
-    A few mappings at a time, so that each is still in the processor's cache when its next name is read.
+
+def _transposed(width: int, tuples: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    """Turn tuples of `width` members into `width` lists.
+
+    A few tuples at a time, so that each is still in the processor's cache when its next member is read.
     """
-    cells: dict[str, list[Any]] = {name: [] for name in names}
-    pick = itemgetter(*cells)
-    for start in range(0, len(fields), _NEAR):
-        near = fields[start : start + _NEAR]
-        try:
-            picked = list(zip(*map(pick, near), strict=True))
-        except KeyError:
-            picked = [tuple(each.get(name) for each in near) for name in cells]
-        for values, more in zip(cells.values(), picked, strict=True):
-            values += more
-    return cells
+    columns: list[list[Any]] = [[] for _ in range(width)]
+    left = iter(tuples)
+    while near := list(islice(left, _NEAR)):
+        for column, more in zip(columns, zip(*near, strict=True), strict=True):
+            column += more
+    return columns
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
-        spans = [
-            value if value is None or value.__class__ is int else value - _EPOCH for value in values
-        ]
+        spans = [value if value is None or value.__class__ is int else value - _EPOCH for value in values]
         return pa.array(spans, pa.duration("us")).cast(pa.int64()).cast(kind)
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         return _list_array(values, kind)

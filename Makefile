@@ -1,0 +1,60 @@
+# One command for each thing that people do here; every target makes what it needs first.
+#
+# There is one virtual environment, filled in two steps. `make demo` needs only the package and its run-time
+# dependencies, so that is the first step; the second adds the [test] extra on top for everything else. One
+# environment instead of two keeps the demo's install small and never shows the demo other versions than the
+# tests saw. A stamp file ends each step, so a second `make` goes straight to work.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LIGHT := $(VENV)/.light-ready
+READY := $(VENV)/.test-ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Where tests are spread over processes, and what they are told; `make test PYTEST_ARGS="-k merkle"`.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := test
+.PHONY: demo test lint bench format soak clean
+
+demo: $(LIGHT)
+	$(BIN)/eventstore demo
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) -m "not soak" $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY)
+	$(BIN)/python -m tools.bench all
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Long campaigns; HYPOTHESIS_PROFILE is read by tests/conftest.py.
+soak: $(READY)
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist demo-store
+	find eventstore projections tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The build backend comes from constraints.txt too: an isolated build would fetch whatever is newest.
+$(LIGHT): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer was expected, found: $$($(PYTHON) --version 2>&1)." \
+	       "Say which to use: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) hatchling editables
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(READY): $(LIGHT)
+	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	@touch $@

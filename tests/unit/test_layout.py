@@ -1,0 +1,106 @@
+"""Paths: every one that is made is read back, and nothing else is."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore import ids, layout
+from eventstore.ids import Digest, WriterId
+
+DIGEST = "0123456789abcdef" * 4
+WRITER = "01jd9f3m0000000000000000zz"
+SEGMENT = f"segments/2026/11/22/{WRITER}-000000000007-{DIGEST}.parquet"
+digests = st.text("0123456789abcdef", min_size=64, max_size=64).map(Digest)
+writers = st.from_regex(ids.WRITER_PATTERN, fullmatch=True).map(WriterId)
+days = st.datetimes(timezones=st.just(dt.UTC)).map(layout.segment_day)
+
+
+@given(days, writers, st.integers(0, 10**12 - 1), digests)
+def test_segment_paths_read_back(day: str, writer: WriterId, first: int, digest: Digest) -> None:
+    """Day, author, first sequence and digest come back from the path, and make it again."""
+    path = layout.segment_path(day, writer, first, digest)
+    name = layout.parse_segment(path)
+    assert name == layout.SegmentName(day, writer, first, digest)
+    assert name.path == path
+
+
+@given(st.integers(0, 10**20 - 1))
+def test_seal_and_snapshot_paths_read_back(number: int) -> None:
+    """A number comes back from its seal and from its snapshot, and neither is taken for the other."""
+    seal, snapshot = layout.seal_path(number), layout.snapshot_path(number)
+    assert (layout.parse_seal(seal), layout.parse_seal(snapshot)) == (number, None)
+    assert (layout.parse_snapshot(snapshot), layout.parse_snapshot(seal)) == (number, None)
+
+
+@given(st.lists(st.integers(0, 10**20 - 1), max_size=6))
+def test_seal_paths_sort_as_their_numbers(numbers: list[int]) -> None:
+    """A sorted listing of seals is in the order of the log."""
+    assert sorted(map(layout.seal_path, numbers)) == [layout.seal_path(n) for n in sorted(numbers)]
+
+
+@given(digests)
+def test_value_paths_read_back(digest: Digest) -> None:
+    """A digest comes back from the path of its bytes."""
+    assert layout.parse_value(layout.value_path(digest)) == digest
+
+
+def test_paths_are_those_of_the_format() -> None:
+    """The layout is a promise to readers without our code: one example of each path."""
+    assert layout.segment_path("2026/11/22", WRITER, 7, DIGEST) == SEGMENT
+    assert layout.seal_path(1) == "seals/00000000000000000001.json"
+    assert layout.snapshot_path(64) == "seals/snapshot-00000000000000000064.parquet"
+    assert layout.value_path(DIGEST) == f"values/01/{DIGEST[2:]}.zst"
+    assert layout.projection_folder("jobs", 2) == "projections/jobs/v2"
+    assert layout.projection_folder("jobs", 2, 5) == "projections/jobs/v2/00000000000000000005"
+    assert layout.STORE_FILE == "store.json"
+
+
+@pytest.mark.parametrize(
+    ("moment", "day"),
+    [
+        (dt.datetime(2026, 11, 22, 23, 59, tzinfo=dt.UTC), "2026/11/22"),
+        (dt.datetime(2026, 11, 22, 23, 59, tzinfo=dt.timezone(dt.timedelta(hours=-5))), "2026/11/23"),
+        (dt.datetime(7, 1, 2, tzinfo=dt.UTC), "0007/01/02"),
+    ],
+)
+def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
+    """The folder is the day in UTC, in four, two and two digits."""
+    assert layout.segment_day(moment) == day
+
+
+@pytest.mark.parametrize("parse", ["parse_segment", "parse_seal", "parse_snapshot", "parse_value"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "store.json",
+        "segments",
+        SEGMENT.replace("parquet", "tmp"),
+        SEGMENT + "\n",
+        "/" + SEGMENT,
+        "x/" + SEGMENT,
+        SEGMENT.replace("2026/11", "2026/13"),
+        SEGMENT.replace("11/22", "11/00"),
+        SEGMENT.replace("2026", "٢٠٢٦"),
+        SEGMENT.replace(WRITER, "8" + WRITER[1:]),
+        SEGMENT.replace(WRITER, WRITER[:-1] + "l"),
+        SEGMENT.replace(DIGEST, DIGEST.upper()),
+        SEGMENT.replace("000000000007", "7"),
+        "seals/1.json",
+        "seals/" + "٣" * 20 + ".json",
+        "seals/.tmp-0123456789abcdef",
+        "seals/snapshot-1.parquet",
+        "seals/../seals/00000000000000000001.json",
+        f"values/{DIGEST}.zst",
+        f"values/01/{DIGEST[2:-1]}.zst",
+        f"values/01/{DIGEST[2:]}",
+        f"values/0A/{DIGEST[2:]}.zst",
+    ],
+)
+def test_foreign_names_are_nobodys(parse: str, path: str) -> None:
+    """A path that this room would never make is None to every reader of paths."""
+    assert getattr(layout, parse)(path) is None
