@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import IO, Any
 
 __all__ = [
@@ -50,12 +51,21 @@ def bencode(value: Any) -> bytes:
 
 
 def _bencode(value: Any, parts: list[bytes]) -> None:
-    if isinstance(value, str):
+    # By exact type first: nearly all of what is hashed is text and lists of text.
+    kind = value.__class__
+    if kind is str:
         raw = value.encode()
         parts.append(b"%d:%b" % (len(raw), raw))
+    elif kind is list or kind is tuple:
+        parts.append(b"l")
+        for item in value:
+            _bencode(item, parts)
+        parts.append(b"e")
+    elif isinstance(value, str):
+        _bencode(str.__str__(value), parts)
     elif isinstance(value, bytes):
         parts.append(b"%d:%b" % (len(value), value))
-    elif isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, int) and kind is not bool:
         parts.append(b"i%de" % value)
     elif isinstance(value, Mapping):
         parts.append(b"d")
@@ -64,14 +74,11 @@ def _bencode(value: Any, parts: list[bytes]) -> None:
             _bencode(value[key], parts)
         parts.append(b"e")
     elif isinstance(value, Iterable):
-        parts.append(b"l")
-        for item in value:
-            _bencode(item, parts)
-        parts.append(b"e")
+        _bencode(list(value), parts)
     else:
         raise TypeError(
             "bencode takes integers, text, bytes, iterables and mappings, found "
-            f"{type(value).__name__}: turn it into text first"
+            f"{kind.__name__}: turn it into text first"
         )
 
 
@@ -104,9 +111,14 @@ def hash_struct(struct: Any) -> str:
     return hash_bytes(bencode(struct))
 
 
+@lru_cache(maxsize=256)
+def _tag_prefix(tag: str) -> bytes:
+    return bencode([tag])
+
+
 def hash_tagged_bytes(tag: str, data: bytes) -> str:
     """Return the raw digest of bencode of ``[tag]`` followed by the bytes themselves."""
-    digest = hashlib.sha512(bencode([tag]))
+    digest = hashlib.sha512(_tag_prefix(tag))
     digest.update(data)
     return digest.hexdigest()[:_ID_LENGTH]
 
