@@ -41,16 +41,26 @@ def show_table(frame: pl.LazyFrame, *, limit: int) -> None:
 
 
 def write(frame: pl.LazyFrame, form: str, path: Path | None) -> int:
-    """Write all rows as ``table``, ``csv``, ``json`` or ``parquet`` to a file or to stdout; returns how many.
+    """Write all rows as ``csv``, ``json`` or ``parquet`` to a file or to stdout; returns how many.
 
-    CSV knows no nested columns and no bytes: those are written as JSON and as base64.
+    A file appears whole or not at all. CSV knows no nested columns and no bytes: those are written as JSON
+    and as base64.
     """
-    with contextlib.ExitStack() as stack, _asked():
-        if path is None:
-            sys.stdout.flush()
-            target: IO[bytes] = sys.stdout.buffer
-        else:
-            target = stack.enter_context(path.open("wb"))
+    if path is None:
+        sys.stdout.flush()
+        return _write(frame, form, sys.stdout.buffer)
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with beside.open("wb") as target:
+            rows = _write(frame, form, target)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return rows
+
+
+def _write(frame: pl.LazyFrame, form: str, target: IO[bytes]) -> int:
+    with _asked():
         if form == "parquet":
             found = frame.collect()
             found.write_parquet(target)
@@ -63,7 +73,9 @@ def write(frame: pl.LazyFrame, form: str, path: Path | None) -> int:
             if form == "csv":
                 _flat(batch).write_csv(target, include_header=False)
             else:
-                target.writelines(render.json_bytes(row) for row in batch.iter_rows(named=True))
+                target.writelines(
+                    f"{render.json_text(row)}\n".encode() for row in batch.iter_rows(named=True)
+                )
         target.flush()
         return rows
 

@@ -23,7 +23,7 @@ app = typer.Typer(
     name="eventstore",
     cls=VerbGroup,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,  # a traceback with local variables could show credentials
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -46,7 +46,7 @@ def root(
 ) -> None:
     """Durable, provable, queryable history for workflows, without a database server.
 
-    New here? [bold]eventstore demo[/bold] records a real workflow and shows what can be asked of it.
+    New here? `eventstore demo` records a real workflow and shows what can be asked of it.
     """
     render.listen_to_logging()
 

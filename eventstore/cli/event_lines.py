@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from rich.text import Text
-
 from eventstore.cli import render
+from eventstore.cli.render import Text
 from eventstore.ids import EventId, WriterId
 
 __all__ = ["LINE_COLUMNS", "EventLines", "event_object"]
@@ -26,9 +24,23 @@ LINE_COLUMNS: tuple[str, ...] = (
 """What lines are made of; the bytes of values and the sources of tasks are left in the store."""
 
 # The most telling first; a line is cut off where the terminal ends.
-_FIRST = ("status", "task_name", "handle_name", "handle_key", "stream", "type_name", "file_path", "payload", "tags")
+_FIRST = (
+    *("status", "job_id", "execution_id", "task_name", "handle_name", "handle_key", "stream", "type_name"),
+    *("file_path", "payload", "tags", "value_hash"),
+)
+_LAST = ("actor", "reason")
 _UNSAID = frozenset(
-    {"position", "kind", "version", "writer", "sequence", "recorded_at", "occurred_at", "event_hash", "cached"}
+    {
+        "position",
+        "kind",
+        "version",
+        "writer",
+        "sequence",
+        "recorded_at",
+        "occurred_at",
+        "event_hash",
+        "cached",
+    }
     | {"format", "software", "salt", "body_digest"}
 )
 _STYLES = {
@@ -43,9 +55,6 @@ _STYLES = {
     "value": "cyan",
 }
 _STATUS_STYLES = {"DONE": "green", "CACHED": "cyan", "FAILED": "bold red"}
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}")
-_SHORT = 8
 _MOST = 48
 
 
@@ -76,7 +85,7 @@ class EventLines:
         clock = _moment(row).isoformat(" ", "milliseconds").removesuffix("+00:00")
         text.append(f"  {clock[11:] if self._terminal else clock + 'Z'}  ", style="dim")
         text.append(f"{kind:<19}", style=_STYLES.get(kind.partition(".")[0], "bold white"))
-        names = [*_FIRST, *(name for name in row if name not in _FIRST)]
+        names = [*_FIRST, *(name for name in row if name not in _FIRST + _LAST), *_LAST]
         for name in names:
             value = row.get(name)
             if value is None or value in ([], "") or name in _UNSAID:
@@ -100,8 +109,8 @@ def _short(name: str, value: Any) -> str:
     if isinstance(value, list):
         return f"[{len(value)}]"
     text = str(value)
-    if _HASH.fullmatch(text) or _UUID.fullmatch(text):
-        return text[:_SHORT]
+    if render.is_id(text):
+        return text[: render.SHORT_ID]
     text = " ".join(text.split())
     if len(text) <= _MOST:
         return text

@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 
 from eventstore.cli import render
 from eventstore.errors import ConflictError, EventStoreError, IntegrityError, InvalidEventError
-from eventstore.filesystem import mask_url
 
 __all__ = ["ExitCode", "VerbGroup", "exit_code", "fail", "safe_text"]
 
@@ -40,7 +39,6 @@ class ExitCode(IntEnum):
 _HINTS = {
     "file_not_found": "`eventstore verify STORE` tells what else is missing.",
     "no_atomic_create": "On the command line: --single-sealer.",
-    "no_snapshot": "On the command line: eventstore rebuild STORE, or eventstore query --fresh STORE.",
     "store_not_found": "On the command line: eventstore append STORE --create.",
     "unknown_kind": "On the command line: --module my.models imports the module that registers it.",
     "unknown_projection": "On the command line: --module my.models imports the module that registers it.",
@@ -63,6 +61,8 @@ def exit_code(error: BaseException) -> ExitCode:
 
 def safe_text(text: str) -> str:
     """Mask the credentials of every URL in `text`."""
+    from eventstore.filesystem import mask_url
+
     return re.sub(r"\S+://\S+", lambda match: mask_url(match[0]), text)
 
 

@@ -17,7 +17,8 @@ __all__ = ["ID_COLUMNS", "EventFilter"]
 ID_COLUMNS: tuple[str, ...] = tuple(
     column.name
     for column in BODY
-    if column.type == pa.string() and (column.name.endswith(("_hash", "_id", "_digest")) or column.name == "stream")
+    if column.type == pa.string()
+    and (column.name.endswith(("_hash", "_id", "_digest")) or column.name == "stream")
 )
 """Columns of text that hold one id."""
 

@@ -23,7 +23,6 @@ __all__ = [
     "Store",
     "import_modules",
     "moment",
-    "number",
     "store_from_environment",
 ]
 
@@ -111,8 +110,3 @@ def moment(text: str | None, option: str) -> dt.datetime | None:
             f"a time such as 2026-03-01T12:00:00Z or 2026-03-01 was expected, found {text!r}",
             param_hint=f"'{option}'",
         ) from None
-
-
-def number(count: int) -> str:
-    """Print a count for a person: 1,234,567."""
-    return f"{count:,}"

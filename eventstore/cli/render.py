@@ -13,6 +13,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -21,21 +22,28 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "SHORT_ID",
+    "Text",
     "bytes_text",
+    "counted",
     "error",
     "flush",
     "heading",
+    "is_id",
     "json_line",
+    "json_text",
     "line",
     "listen_to_logging",
     "note",
     "out",
     "pairs",
+    "paragraph",
     "plain",
     "progress",
     "say",
@@ -43,12 +51,17 @@ __all__ = [
     "talk",
     "text",
     "visible",
+    "waiting",
     "warning",
 ]
 
 _WIDE = 10_000
+_PARAGRAPH = 96
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_MOST_CELL = 60
+_MOST_CELL = 72
+SHORT_ID = 8
+"""Characters of an id that people are shown; `eventstore events --entity` takes them."""
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Cell = str | Text
 
@@ -75,7 +88,8 @@ def talk() -> Console:
 
 def say(words: Cell) -> None:
     """Tell the person something; programs do not read it."""
-    talk().print(words, soft_wrap=True)
+    console = talk()
+    console.print(words, soft_wrap=not console.is_terminal)
 
 
 def note(words: str) -> None:
@@ -114,7 +128,7 @@ def listen_to_logging() -> None:
 
 @contextmanager
 def progress(words: str, unit: str = "events") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with count and rate on stderr, if that is a terminal; gives what to call with (done, all)."""
+    """Show a bar with count and rate on stderr, if that is a terminal; gives (done, all) -> None."""
     console = talk()
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -136,6 +150,17 @@ def progress(words: str, unit: str = "events") -> Iterator[Callable[[int, int], 
             bar.update(task, completed=done, total=total, rate=rate)
 
         yield advance
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Show on stderr that something is going on, if that is a terminal."""
+    console = talk()
+    if console.is_terminal:
+        with console.status(Text(words)):
+            yield
+    else:
+        yield
 
 
 # data ------------------------------------------------------------------------------------------------------
@@ -167,9 +192,14 @@ def plain(value: Any) -> Any:
             return str(value)
 
 
+def json_text(value: Any) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
 def json_line(record: Mapping[str, Any]) -> None:
     """Print one object on one line of stdout."""
-    sys.stdout.write(json.dumps(plain(record), ensure_ascii=False, separators=(", ", ": ")) + "\n")
+    sys.stdout.write(json_text(record) + "\n")
 
 
 def flush() -> None:
@@ -184,12 +214,17 @@ def visible(words: str) -> str:
 
 def line(words: Cell, console: Console | None = None) -> None:
     """Print one line; on a terminal, what does not fit is cut off. A caller of many gives the console."""
-    (console or out()).print(words, no_wrap=True, overflow="ellipsis", crop=True)
+    console = console or out()
+    if console.is_terminal:
+        console.print(words, no_wrap=True, overflow="ellipsis", crop=True)
+    else:
+        sys.stdout.write(f"{words}\n")  # many times as fast, and there is nothing to style
 
 
 def text(words: Cell) -> None:
-    """Print text whole, however long; the terminal breaks its lines."""
-    out().print(words, soft_wrap=True)
+    """Print text whole, however long; on a terminal its lines are broken between words."""
+    console = out()
+    console.print(words, soft_wrap=not console.is_terminal)
 
 
 def heading(words: str) -> None:
@@ -197,14 +232,21 @@ def heading(words: str) -> None:
     text(Text(words, style="bold"))
 
 
-def pairs(rows: Iterable[tuple[str, Cell]]) -> None:
+def paragraph(words: str, *, indent: int = 0, style: str = "") -> None:
+    """Print running text, broken at `_PARAGRAPH` columns or before."""
+    console = out()
+    width = min(console.width, _PARAGRAPH) - indent
+    for broken in textwrap.wrap(words, max(width, 20)):
+        console.print(Text(" " * indent + broken, style=style), soft_wrap=True)
+
+
+def pairs(rows: Iterable[tuple[str, str] | tuple[str, Cell]], *, indent: int = 2) -> None:
     """Print names and values in two columns."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="cyan", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(f"  {name}", value)
-    out().print(grid)
+    given = list(rows)
+    width = max((len(name) for name, _ in given), default=0)
+    console = out()
+    for name, value in given:
+        console.print(Text.assemble((f"{'':{indent}}{name:<{width}}  ", "cyan"), value), soft_wrap=True)
 
 
 def table(
@@ -212,31 +254,40 @@ def table(
     rows: Iterable[Sequence[Any]],
     *,
     right: Sequence[str] = (),
-    fold: bool = False,
+    indent: int = 0,
 ) -> None:
-    """Print a table.
+    """Print a table. What is too wide gets short ids; what is still too wide becomes a record for each row.
 
     Parameters
     ----------
     right
         Columns that are aligned to the right.
-    fold
-        Let long cells go over several lines, instead of cutting them off.
+    indent
+        Blanks before every line.
     """
-    grid = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for name in columns:
-        grid.add_column(
-            Text(name),
-            justify="right" if name in right else "left",
-            overflow="fold" if fold else "ellipsis",
-            no_wrap=not fold,
-        )
-    for row in rows:
-        grid.add_row(*(_cell(value, whole=fold) for value in row))
-    out().print(grid)
+    console, given = out(), list(rows)
+    for short in (False, True):
+        grid = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+        for name in columns:
+            grid.add_column(Text(name), justify="right" if name in right else "left", no_wrap=True)
+        for row in given:
+            grid.add_row(*(_cell(value, console, short=short) for value in row))
+        needed = console.measure(grid, options=console.options.update(width=_WIDE)).maximum + indent
+        if needed <= console.width:
+            console.print(Padding(grid, (0, 0, 0, indent), expand=False) if indent else grid)
+            return
+    for number, row in enumerate(given, 1):
+        console.print(Text(f"{'':{indent}}row {number:,}", style="bold dim"))
+        cells = [_cell(value, console, short=False) for value in row]
+        pairs(zip(columns, cells, strict=True), indent=indent + 2)
 
 
-def _cell(value: Any, *, whole: bool) -> Text:
+def is_id(words: str) -> bool:
+    """Whether a text is a hash or a UUID, of which the first `SHORT_ID` characters usually tell enough."""
+    return bool(_ID.fullmatch(words))
+
+
+def _cell(value: Any, console: Console, *, short: bool) -> Text:
     if isinstance(value, Text):
         return value
     if value is None:
@@ -245,11 +296,27 @@ def _cell(value: Any, *, whole: bool) -> Text:
         return Text("true" if value else "false")
     if isinstance(value, bytes):
         return Text(f"<{len(value)} bytes>", style="dim")
+    if isinstance(value, dt.timedelta):
+        return Text(_duration(value.total_seconds()))
     if isinstance(value, dt.datetime):
         return Text(value.replace(tzinfo=None).isoformat(" ", "milliseconds"))
-    words = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
-    words = visible(words if whole else " ".join(words.split()))
-    return Text(words if whole or len(words) <= _MOST_CELL else f"{words[: _MOST_CELL - 1]}…")
+    words = " ".join((value if isinstance(value, str) else json_text(value)).split())
+    if short and is_id(words):
+        words = words[:SHORT_ID]
+    if console.is_terminal and len(words) > _MOST_CELL:
+        words = f"{words[: _MOST_CELL - 1]}…"
+    return Text(visible(words))
+
+
+def _duration(seconds: float) -> str:
+    if abs(seconds) < 1:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.2f} s" if abs(seconds) < 60 else str(dt.timedelta(seconds=round(seconds)))
+
+
+def counted(count: int, word: str) -> str:
+    """Print a count with its word: 1 event, 1,234 events."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def bytes_text(count: int) -> str:

@@ -6,18 +6,22 @@ Only what a query names is opened. Nothing is executed that could look like a ch
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from eventstore.errors import InvalidEventError, NotFoundError
+from eventstore.cli import render
+from eventstore.cli.exits import safe_text
+from eventstore.codec.schema import BODY, HEADER, POSITION
+from eventstore.errors import EventStoreError, InvalidEventError, NotFoundError
+from eventstore.log.reader import READ_SCHEMA
 from projections import ProjectionRegistry, default_projections, open_tables
 
 if TYPE_CHECKING:
     from eventstore.store import EventStore
 
-__all__ = ["EVENTS", "cleaned", "mentioned", "run_sql", "schemas"]
+__all__ = ["EVENTS", "SqlColumn", "cleaned", "columns_of", "mentioned", "run_sql"]
 
 EVENTS = "events"
 """The name of the log itself."""
@@ -26,6 +30,14 @@ _WORD = re.compile(r"\w+")
 _READS = frozenset({"select", "with", "from", "values", "table", "explain", "show", "describe"})
 _NO_TABLE = re.compile(r"relation '([^']*)' was not found")
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
+class SqlColumn(NamedTuple):
+    """A column that can be asked for."""
+
+    name: str
+    type: str
+    doc: str
 
 
 def mentioned(query: str, names: list[str]) -> list[str]:
@@ -56,23 +68,26 @@ def run_sql(
             code="not_a_query",
         )
     frames: dict[str, pl.LazyFrame] = {}
+    size = store.head().size
     for name in mentioned(query, registry.names):
         try:
-            frames[name] = open_tables(store, [name], registry=registry)[name]
+            tables = open_tables(store, [name], registry=registry)
         except NotFoundError:
             continue  # perhaps the word is a column; if it is read as a table, polars misses it below
+        frames[name] = tables[name]
+        for error in tables.snapshots[name].set_aside:
+            render.warning(safe_text(f"an older snapshot answers: {error}"))
+        if tables.position < size:
+            render.note(f"{name} stands at {tables.position:,} of {size:,} events; --fresh rebuilds it")
     if mentioned(query, [EVENTS]):
         frames[EVENTS] = store.scan()
     try:
         return pl.SQLContext(frames=frames).execute(query, eager=False)
     except pl.exceptions.PolarsError as error:
-        missing = _NO_TABLE.search(str(error))
-        if missing is not None:
-            raise _no_table(missing[1], registry) from None
-        raise cleaned(error) from None
+        raise cleaned(error, registry=registry) from error
 
 
-def _no_table(name: str, registry: ProjectionRegistry) -> Exception:
+def _no_table(name: str, registry: ProjectionRegistry) -> EventStoreError:
     known = next((one for one in registry.names if one.casefold() == name.casefold()), None)
     if known is not None:
         return NotFoundError(
@@ -86,21 +101,40 @@ def _no_table(name: str, registry: ProjectionRegistry) -> Exception:
     )
 
 
-def cleaned(error: Exception) -> InvalidEventError:
-    """Return polars' complaint about a query, without its plan."""
+def cleaned(error: Exception, *, registry: ProjectionRegistry = default_projections) -> EventStoreError:
+    """Return polars' complaint about a query as our error, without its plan; it may come with the answer."""
+    missing = _NO_TABLE.search(str(error))
+    if missing is not None:
+        return _no_table(missing[1], registry)
     message = str(error).partition("\n\nResolved plan")[0].partition("\n\nThis error occurred")[0]
     words = " ".join(message.split()).removeprefix("sql parser error: ")
+    if isinstance(error, pl.exceptions.ComputeError):
+        return EventStoreError(
+            f"the query failed while it ran: {words}. If the SQL is right, run `eventstore verify`",
+            code="query_failed",
+        )
     return InvalidEventError(f"the SQL was not understood: {words}", code="bad_sql")
 
 
-def schemas(
-    store: EventStore, *, registry: ProjectionRegistry = default_projections
-) -> Mapping[str, Mapping[str, str]]:
-    """Return columns and types of everything that can be asked; tables need no snapshot for that."""
-    found = {EVENTS: _names(store.scan().collect_schema())}
-    found.update({one.name: _names(one.schema) for one in registry})
-    return found
+def columns_of(
+    *, registry: ProjectionRegistry = default_projections
+) -> Iterator[tuple[str, list[SqlColumn]]]:
+    """Yield everything that can be asked, the log first: name, and columns in order."""
+    log = pl.from_arrow(READ_SCHEMA.empty_table())
+    if isinstance(log, pl.DataFrame):
+        docs = {POSITION.name: "place in the log, from 0", **{one.name: one.doc for one in HEADER + BODY}}
+        yield EVENTS, [SqlColumn(name, _plain(dtype), docs[name]) for name, dtype in log.schema.items()]
+    for one in registry:
+        yield (
+            one.name,
+            [SqlColumn(name, _plain(one.schema[name]), column.doc) for name, column in one.columns.items()],
+        )
 
 
-def _names(schema: pl.Schema) -> dict[str, str]:
-    return {name: str(dtype) for name, dtype in schema.items()}
+def _plain(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.Datetime):
+        return "Datetime"
+    if isinstance(dtype, pl.List):
+        inner = dtype.inner() if isinstance(dtype.inner, type) else dtype.inner
+        return f"List of {_plain(inner)}"
+    return "Struct" if isinstance(dtype, pl.Struct) else str(dtype)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventstore.cli import options, render
+from eventstore.errors import StorageError
 
 if TYPE_CHECKING:
     from eventstore.cli.intake import Intake
@@ -45,42 +47,46 @@ def append(
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Append events: one JSON object per line, {"kind": ..., its fields}, bytes as base64, times as ISO 8601.
+    """Append events from lines of JSON.
 
-    Every line is checked before the first is stored; bad lines are named by number, and then nothing is
-    stored. Good lines are stored a thousand at a time, each thousand all or none: if storage fails in between,
-    the error names the line to go on from.
+    A line is one object: {"kind": ..., its fields}, with bytes as base64 and times as ISO 8601. Every
+    line is checked before the first is stored; bad lines are named by number, and then nothing is
+    stored. Good lines are stored a thousand at a time, each thousand all or none: if storage fails in
+    between, the error names the line to go on from.
     """
     from eventstore.cli.intake import Intake
     from eventstore.events import default_registry
     from eventstore.store import EventStore
 
     options.import_modules(module)
-    source = file.open("rb") if file else sys.stdin.buffer
-    if file is None and source.isatty():
+    if file is None and sys.stdin.isatty():
         render.note("reading events from the keyboard, one JSON object per line; Ctrl-D ends")
-    with source, Intake(source, registry=default_registry) as intake:
-        if not intake.count:
-            render.say("nothing to append: there was no line")
-            return
-        with EventStore.open(
+    with (
+        file.open("rb") if file else nullcontext(sys.stdin.buffer) as source,
+        Intake(source, registry=default_registry) as intake,
+        EventStore.open(
             store, create=create, actor=actor, auto_seal=False, single_sealer=single_sealer
-        ) as opened:
-            first, last = _store(opened, intake)
-            if seal:
-                opened.seal()
-            else:
-                opened.flush()
-            level = last.level().name.lower()
-    made = {"count": intake.count, "first": str(first.first), "last": str(last.last), "level": level}
-    if json:
-        render.json_line(made)
+        ) as opened,
+    ):
+        receipts = _store(opened, intake)
+        if receipts:
+            _settle(opened, seal=seal)
+            level = receipts[1].level().name.lower()
+    if not receipts:
+        render.say("nothing to append: there was no line")
+        if json:
+            render.json_line({"count": 0})
         return
-    render.say(f"{options.number(intake.count)} events were appended")
-    render.pairs([("first", made["first"]), ("last", made["last"]), ("level", level)])
+    first, last = receipts
+    ids = {"first": str(first.first), "last": str(last.last), "level": level}
+    if json:
+        render.json_line({"count": intake.count, **ids})
+        return
+    render.say(f"{render.counted(intake.count, 'event')} appended")
+    render.pairs(ids.items())
 
 
-def _store(store: EventStore, intake: Intake) -> tuple[Receipt, Receipt]:
+def _store(store: EventStore, intake: Intake) -> tuple[Receipt, Receipt] | None:
     first = last = None
     done = 0
     with render.progress("appending") as advance:
@@ -90,13 +96,23 @@ def _store(store: EventStore, intake: Intake) -> tuple[Receipt, Receipt]:
             except BaseException:
                 if done:
                     render.warning(
-                        f"{options.number(done)} events are stored, none from line {batch[0][0]} on; "
+                        f"{render.counted(done, 'event')} stored, none from line {batch[0][0]} on; "
                         "append the lines from there"
                     )
                 raise
             first = first or last
             done += len(batch)
             advance(done, intake.count)
-    if first is None or last is None:
-        raise AssertionError("an intake without events is not appended")
-    return first, last
+    return (first, last) if first and last else None
+
+
+def _settle(store: EventStore, *, seal: bool) -> None:
+    """Take the events as far as was asked for; if that fails, say that they need not be appended again."""
+    try:
+        store.seal() if seal else store.flush()
+    except StorageError:
+        render.warning(
+            "the events are stored, at least in the journal of this machine, and the next command that "
+            "writes to this store goes on from there: do not append them again"
+        )
+        raise

@@ -59,11 +59,11 @@ def events(
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Show events in the order of the log, one line each.
+    """Show the history, one event a line.
 
-    Times are UTC, ids are cut to their first 8 characters (--entity takes those), and --json gives everything.
-    Unsealed events come last, with `durable` or `journal` for a position. --follow begins with the
-    last ten positions unless --after says where.
+    Times are UTC, ids are cut to their first 8 characters (--entity takes those), and --json gives
+    everything. Unsealed events come last, with `durable` or `journal` for a position. --follow begins
+    with the last ten positions unless --after says where.
     """
     from eventstore.cli.filters import EventFilter
     from eventstore.store import EventStore

@@ -14,10 +14,11 @@ __all__ = ["info"]
 
 
 def info(store: options.Store, json: options.AsJson = False, _debug: options.Debug = False) -> None:
-    """Show what a store holds: events by kind, what is not sealed yet, values, tables and how far they are.
+    """Show what a store holds.
 
-    Nothing is changed. The root names the whole sealed history: note it down elsewhere, and a later
-    `eventstore verify` that reports another root for the same size proves a change.
+    Events by kind, what is not sealed yet, values, tables and how far they are. Nothing is changed. The
+    root names the whole sealed history: note it down elsewhere, and a later `eventstore verify` that
+    reports another root for the same size proves a change.
     """
     from eventstore.cli.summary import summarize
     from eventstore.store import EventStore
@@ -32,32 +33,32 @@ def info(store: options.Store, json: options.AsJson = False, _debug: options.Deb
 
 
 def _show(found: Summary) -> None:
-    count = options.number
+    count = render.counted
     render.heading(found.url)
     render.pairs(
         [
             ("store id", f"{found.store_id}, format {found.format}"),
-            ("sealed", f"{count(found.head.size)} events by {count(found.head.number)} seals"),
+            ("sealed", f"{count(found.head.size, 'event')} by {count(found.head.number, 'seal')}"),
             ("root", found.head.root.hex() if found.head.size else "(nothing sealed yet)"),
-            ("segments", f"{count(found.segments)}, {render.bytes_text(found.segment_bytes)}"),
+            ("segments", f"{found.segments:,}, {render.bytes_text(found.segment_bytes)}"),
             (
                 "not sealed",
-                f"{count(found.unsealed_events)} events in {count(found.unsealed_segments)} segments, "
-                f"{count(found.journaled_events)} journaled on this machine",
+                f"{count(found.unsealed_events, 'event')} in {count(found.unsealed_segments, 'segment')}, "
+                f"{found.journaled_events:,} journaled on this machine",
             ),
-            ("values", f"{count(found.values)} large, {render.bytes_text(found.value_bytes)}"),
+            ("values", f"{found.values:,} large, {render.bytes_text(found.value_bytes)}"),
             ("recorded", _span(found)),
         ]
     )
     if found.kinds:
         render.line("")
-        rows = [(kind, count(events)) for kind, events in found.kinds.items()]
+        rows = [(kind, f"{events:,}") for kind, events in found.kinds.items()]
         render.table(("kind", "events"), rows, right=("events",))
     if found.tables:
         render.line("")
         render.table(
             ("table", "version", "stands at", "behind"),
-            [(one.name, one.version, count(one.position), count(one.behind)) for one in found.tables],
+            [(one.name, one.version, f"{one.position:,}", f"{one.behind:,}") for one in found.tables],
             right=("version", "stands at", "behind"),
         )
 

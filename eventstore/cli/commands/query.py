@@ -48,7 +48,9 @@ def query(
     format: Annotated[  # noqa: A002 - the word of the command line
         OutputFormat | None,
         typer.Option(
-            "--format", show_default="by the ending of --output, else table", help="What the answer looks like."
+            "--format",
+            show_default="by the ending of --output, else table",
+            help="What the answer looks like.",
         ),
     ] = None,
     output: Annotated[
@@ -67,56 +69,61 @@ def query(
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Ask the history in SQL: the log is the table `events`, and every projection is a table.
+    """Ask the history in SQL.
 
-    Tables stand where they were last rebuilt; `events` is the whole sealed log. Only what the SQL
-    names is read. Example: eventstore query ./history "SELECT status, count(*) FROM jobs GROUP BY status"
+    The log is the table `events`, and every projection is a table. Tables stand where they were last
+    rebuilt; `events` is the whole sealed log. Only what the SQL names is read. Example: eventstore
+    query ./history "SELECT status, count(*) FROM jobs GROUP BY status"
     """
     from eventstore.store import EventStore
 
     options.import_modules(module)
-    url, text = _split(words or [], needs_sql=not list_)
+    url, text = _split(words or []) if not list_ else ("", "")
     chosen = OutputFormat.JSON if json else format or _by_ending(output)
     if chosen is OutputFormat.PARQUET and output is None and sys.stdout.isatty():
         raise typer.BadParameter("parquet is no text: name a file", param_hint="'--output'")
-    with EventStore.open(url, read_only=not fresh) as store:
-        if list_:
-            _list(store, json=json or chosen is OutputFormat.JSON)
-        else:
-            if fresh:
-                _refresh(store, text)
-            _answer(store, text, chosen, output, limit)
-
-
-def _split(words: list[str], *, needs_sql: bool) -> tuple[str, str]:
-    url = options.store_from_environment()
-    wanted = 2 if needs_sql else 1
-    if len(words) < wanted and url is not None:
-        words = [url, *words]
-    if len(words) != wanted:
-        what = "STORE and SQL" if needs_sql else "STORE"
+    if chosen is OutputFormat.TABLE and output is not None:
         raise typer.BadParameter(
-            f"{what} expected, found {len(words)} words; put the SQL in quotes, and name the store or set "
-            f"{options.URL_VARIABLE}",
-            param_hint=f"'{what}'",
+            f"a file ending in {', '.join(_BY_ENDING)} was expected, or --format csv, json or parquet; "
+            f"found {output.name!r}",
+            param_hint="'--output'",
         )
-    text = words[1] if needs_sql else ""
-    return words[0], sys.stdin.read() if text == "-" else text
+    if list_:
+        _list(json=chosen is OutputFormat.JSON)
+        return
+    with EventStore.open(url, read_only=not fresh) as store:
+        if fresh:
+            _refresh(store, text)
+        _answer(store, text, chosen, output, limit)
+
+
+def _split(words: list[str]) -> tuple[str, str]:
+    url = options.store_from_environment()
+    if len(words) == 1 and url is not None:
+        words = [url, *words]
+    if len(words) != 2:
+        raise typer.BadParameter(
+            f"a store and SQL in quotes were expected, found {render.counted(len(words), 'word')}; the store "
+            f"may be left out where {options.URL_VARIABLE} names it",
+            param_hint="'STORE SQL'",
+        )
+    return words[0], sys.stdin.read() if words[1] == "-" else words[1]
 
 
 def _by_ending(output: Path | None) -> OutputFormat:
     return _BY_ENDING.get(output.suffix.lower(), OutputFormat.TABLE) if output else OutputFormat.TABLE
 
 
-def _list(store: EventStore, *, json: bool) -> None:
-    from eventstore.cli.sql import schemas
+def _list(*, json: bool) -> None:
+    from eventstore.cli.sql import columns_of
 
-    for name, columns in schemas(store).items():
+    for name, columns in columns_of():
         if json:
-            render.json_line({"table": name, "columns": dict(columns)})
+            made = [{"name": one.name, "type": one.type, "meaning": one.doc} for one in columns]
+            render.json_line({"table": name, "columns": made})
         else:
             render.heading(name)
-            render.pairs(columns.items())
+            render.pairs((one.name, f"{one.type:<15}  {one.doc}") for one in columns)
             render.line("")
 
 
@@ -130,16 +137,14 @@ def _refresh(store: EventStore, text: str) -> None:
             rebuild(store, names, progress=advance)
 
 
-def _answer(
-    store: EventStore, text: str, chosen: OutputFormat, output: Path | None, limit: int
-) -> None:
+def _answer(store: EventStore, text: str, chosen: OutputFormat, output: Path | None, limit: int) -> None:
     from eventstore.cli import answers
     from eventstore.cli.sql import run_sql
 
     frame = run_sql(store, text)
-    if chosen is OutputFormat.TABLE and output is None:
+    if chosen is OutputFormat.TABLE:
         answers.show_table(frame, limit=limit)
         return
     rows = answers.write(frame, chosen.value, output)
     if output is not None:
-        render.say(f"{options.number(rows)} rows were written to {output}")
+        render.say(f"{render.counted(rows, 'row')} written to {output}")

@@ -30,10 +30,11 @@ def rebuild(
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Build tables from the sealed log, from the first event on, and publish a snapshot of each.
+    """Fold the log into tables.
 
-    A first word that is the name of a table is never taken for a store; for a folder of such a name write
-    ./jobs. `eventstore query --list` shows all tables with their columns.
+    Reads the sealed log from the first event on, and publishes a snapshot of each table. A first word
+    that is the name of a table is never taken for a store; for a folder of such a name write ./jobs.
+    `eventstore query --list` shows all tables with their columns.
     """
     from eventstore.store import EventStore
     from projections import default_projections
@@ -67,13 +68,14 @@ def _show(made: Mapping[str, Snapshot], seconds: float, *, json: bool) -> None:
     if json:
         for name, count, position in rows:
             render.json_line({"table": name, "rows": count, "position": position})
-        render.say(f"{len(rows)} tables in {seconds:.2f} s")
+        render.say(f"{render.counted(len(rows), 'table')} in {seconds:.2f} s")
         return
     render.table(
         ("table", "rows", "stands at"),
-        [(name, options.number(count), options.number(position)) for name, count, position in rows],
+        [(name, f"{count:,}", f"{position:,}") for name, count, position in rows],
         right=("rows", "stands at"),
     )
     events = rows[0][2] if rows else 0
-    rate = f", {options.number(round(events / seconds))} events/s" if events and seconds else ""
-    render.say(f"{len(rows)} tables from {options.number(events)} events in {seconds:.2f} s{rate}")
+    rate = f", {events / seconds:,.0f} events/s" if events and seconds else ""
+    tables = render.counted(len(rows), "table")
+    render.say(f"{tables} from {render.counted(events, 'event')} in {seconds:.2f} s{rate}")

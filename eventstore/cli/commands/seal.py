@@ -20,10 +20,11 @@ def seal(
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Place every durable event in the log, and print where it ends.
+    """Give every durable event its place in the log.
 
-    Events that dead writers of this machine left in journals are made durable first. Stores usually seal by
-    themselves; this is for what was appended with --no-seal, or from places that cannot seal.
+    Prints where the log ends. Events that dead writers of this machine left in journals are made
+    durable first. Stores usually seal by themselves; this is for what was appended with --no-seal, or
+    from places that cannot seal.
     """
     from eventstore.store import EventStore
 
@@ -38,10 +39,10 @@ def seal(
             {"url": url, "placed": placed, "size": head.size, "number": head.number, "root": head.root.hex()}
         )
         return
-    render.say(f"{options.number(placed)} events were placed" if placed else "everything was sealed already")
+    render.say(f"{render.counted(placed, 'event')} placed" if placed else "everything was sealed already")
     render.pairs(
         [
-            ("sealed", f"{options.number(head.size)} events by {options.number(head.number)} seals"),
+            ("sealed", f"{render.counted(head.size, 'event')} by {render.counted(head.number, 'seal')}"),
             ("root", head.root.hex() if head.size else "(nothing sealed yet)"),
         ]
     )

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from eventstore.cli import options, render
 from eventstore.cli.exits import ExitCode, safe_text
+from eventstore.cli.render import Text
 
 if TYPE_CHECKING:
     from eventstore.log.verify import VerifyReport
@@ -19,16 +19,15 @@ __all__ = ["verify"]
 
 def verify(
     store: options.Store,
-    values: Annotated[
-        bool, typer.Option("--values/--no-values", help="Read every large value too.")
-    ] = True,
+    values: Annotated[bool, typer.Option("--values/--no-values", help="Read every large value too.")] = True,
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
-    """Check every file against every other: hashes, chain of seals, tree root, order, values, journals.
+    """Prove that nothing was altered.
 
-    Reads everything and changes nothing, goes on after a finding, and says how much it read. Ends with 4 if
-    something that was acknowledged is altered or gone; warnings alone end with 0.
+    Checks every file against every other: hashes, chain of seals, tree root, order, values, journals.
+    Reads everything and changes nothing, goes on after a finding, and says how much it read. Ends with
+    4 if something that was acknowledged is altered or gone; warnings alone end with 0.
     """
     from eventstore.store import EventStore
 
@@ -54,45 +53,45 @@ def _print_json(report: VerifyReport) -> None:
 
 
 def _show(report: VerifyReport, url: str, *, values: bool) -> None:
-    count = options.number
     rate = report.events / report.seconds if report.seconds else 0
     render.heading(url)
     render.pairs(
         [
-            ("seals", f"{count(report.seals)}, and {count(report.snapshots)} snapshots of their sequence"),
-            ("segments", f"{count(report.segments)} sealed, {count(report.unsealed_segments)} not sealed"),
-            ("events", f"{count(report.events)}, and {count(report.journaled_events)} journaled"),
-            ("values", count(report.values) if values else "not read (--no-values)"),
+            (
+                "seals",
+                f"{report.seals:,}, and {render.counted(report.snapshots, 'snapshot')} of their sequence",
+            ),
+            ("segments", f"{report.segments:,} sealed, {report.unsealed_segments:,} not sealed"),
+            ("events", f"{report.events:,}, and {report.journaled_events:,} journaled"),
+            ("values", f"{report.values:,}" if values else "not read (--no-values)"),
             (
                 "read",
                 f"{render.bytes_text(report.bytes_read)} in {report.seconds:.2f} s"
-                + (f", {count(round(rate))} events/s" if report.events else ""),
+                + (f", {rate:,.0f} events/s" if report.events else ""),
             ),
-            ("size", f"{count(report.size)} sealed events"),
+            ("size", f"{report.size:,}"),
             ("root", report.root.hex() if report.size else "(nothing sealed yet)"),
         ]
     )
     for severity, style in (("error", "bold red"), ("warning", "yellow")):
         for finding in report.findings:
             if finding.severity == severity:
-                where = finding.path or "store"
-                place = "" if finding.position is None else f", position {count(finding.position)}"
+                message = safe_text(finding.message)
+                where = [finding.path] if finding.path and finding.path not in message else []
+                if finding.position is not None:
+                    where.append(f"from position {finding.position:,}")
                 render.line("")
-                render.text(Text.assemble((f"{severity}[{finding.code}] ", style), f"{where}{place}"))
-                render.text(Text(f"  {safe_text(finding.message)}"))
+                render.text(Text.assemble((f"{severity}[{finding.code}] ", style), ", ".join(where)))
+                render.text(Text(f"  {render.visible(message)}"))
     errors, warnings = _count(report, "error"), _count(report, "warning")
     render.line("")
     render.text(
         Text.assemble(
             ("intact", "bold green") if report.ok else ("DAMAGED", "bold red"),
-            f": {_number_of(errors, 'error')}, {_number_of(warnings, 'warning')}",
+            f": {render.counted(errors, 'error')}, {render.counted(warnings, 'warning')}",
         )
     )
 
 
 def _count(report: VerifyReport, severity: str) -> int:
     return sum(finding.severity == severity for finding in report.findings)
-
-
-def _number_of(count: int, word: str) -> str:
-    return f"{options.number(count)} {word}{'' if count == 1 else 's'}"
