@@ -220,7 +220,6 @@ def _fork(value: Any, parent: Job, batch: Batch, recorder: Recorder, forks: list
     """Fork a handle for the call that it is handed to, as redun does; one inside a container stays."""
     if not isinstance(value, Handle):
         return value
-    state_handle(batch, recorder, value)
     fork = value.fork(value.key or str(parent.count_fork(value.hash)))
     state_handle(batch, recorder, fork)
     forks.append(fork)

@@ -10,12 +10,18 @@ __all__ = ["state_handle"]
 
 
 def state_handle(batch: Batch, recorder: Recorder, handle: Handle) -> None:
-    """State `handle` and the states before it that were not stated yet, oldest first."""
+    """State `handle`, and before it the states that led to it and were not stated yet, oldest first.
+
+    `handle` itself is stated again even if it is known: a rollback may have made it invalid since, here or
+    in another process, and being reached again makes it valid.
+    """
     chain: list[Handle] = []
     state: Handle | None = handle
-    while state is not None and batch.once(f"handle {state.hash}"):
+    fresh = batch.first(f"handle {handle.hash}")
+    while state is not None and fresh:
         chain.append(state)
         state = state.parent
+        fresh = state is not None and batch.once(f"handle {state.hash}")
     for state in reversed(chain):
         described = recorder.describe(state, f"the handle {state.fullname}")
         batch.value(state, described)

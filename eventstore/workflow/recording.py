@@ -160,6 +160,13 @@ class Batch:
         self._seen.add(entity_hash)
         return True
 
+    def first(self, entity_hash: str) -> bool:
+        """Whether this batch has not stated the entity yet, whatever the history knows."""
+        if entity_hash in self._seen:
+            return False
+        self._seen.add(entity_hash)
+        return True
+
     def value(self, value: Any, described: Described) -> None:
         """State a value and the values inside it, unless the history knows it."""
         lookup = self._recorder.store.lookup

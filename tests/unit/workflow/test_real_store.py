@@ -175,3 +175,22 @@ def test_a_call_has_the_ids_that_redun_records(reopen):
         row.args_hash,
         row.value_hash,
     )
+
+
+def test_a_state_that_is_reached_again_after_a_rollback_is_valid(tmp_path):
+    """In the table of handles, a state that was rolled back and reached again is valid."""
+    from projections import open_tables, rebuild
+
+    with EventStore.open(tmp_path / "store", create=True) as store:
+        with store.execution() as run:
+            database = run.handle("db")
+            later = run.advance(database.fork("later"))
+            run.rollback(database)
+            run.advance(later)
+        store.seal()
+        rebuild(store, ["handles"])
+        table = open_tables(store, ["handles"])["handles"].collect()
+    assert dict(table.select("handle_hash", "is_valid").iter_rows()) == {
+        database.hash: True,
+        later.hash: True,
+    }
