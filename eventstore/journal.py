@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 import weakref
 import zlib
 from base64 import b64decode
@@ -32,6 +33,7 @@ from eventstore.ids import WriterId
 __all__ = ["Durability", "Journal", "JournalContent", "JournalFolder", "LocalFiles", "read_journal"]
 
 JOURNAL_VERSION = 1
+TURN_SECONDS = 2.0
 Durability = Literal["process", "fsync"]
 """``process`` survives a killed process; ``fsync`` also survives power loss."""
 
@@ -51,6 +53,14 @@ class LocalFiles:
         """Force the file's data to the device."""
         os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
 
+    def sync_folder(self, folder: Path) -> None:
+        """Force the names in a folder to the device."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut the file."""
         os.ftruncate(descriptor, length)
@@ -66,9 +76,14 @@ class Journal:
     Parameters
     ----------
     path
-        A file that does not exist yet.
+        A new file; one that is there is what a failed attempt left, and is replaced.
     header
         What the first line says: store, writer, first sequence, actor, software.
+
+    Raises
+    ------
+    StorageError
+        The disk refused (code ``disk_full``, ...); nothing of it is left, if the disk lets us remove it.
     """
 
     def __init__(
@@ -85,8 +100,21 @@ class Journal:
         self._length = 0
         self._broken = False
         with _translated("make", path):
-            self._descriptor = files.create(path)
-        self._line(dump_json({"journal": JOURNAL_VERSION, **header}))
+            try:
+                self._descriptor = files.create(path)
+            except FileExistsError:
+                files.remove(path)
+                self._descriptor = files.create(path)
+        try:
+            self._line(dump_json({"journal": JOURNAL_VERSION, **header}))
+            if self._sync:
+                with _translated("make", path):
+                    files.sync_folder(path.parent)
+        except BaseException:
+            self.close()
+            with contextlib.suppress(OSError):
+                files.remove(path)
+            raise
 
     def append(self, rows: Sequence[Row]) -> int:
         """Write one line with all `rows`, which have consecutive sequences; returns its length in bytes.
@@ -126,7 +154,7 @@ class Journal:
         if self._broken or self._descriptor < 0:
             raise StateError(
                 f"the journal {self.path.name} is closed or could not be repaired after a failed "
-                "write; close the store and open it again: what was acknowledged is kept",
+                "write; flush, then append again: what was acknowledged is kept",
                 code="journal_closed",
             )
         line = b"%08x %b\n" % (zlib.crc32(body), body)
@@ -136,17 +164,20 @@ class Journal:
                 done += self._files.write(self._descriptor, line[done:])
             if self._sync:
                 self._files.sync(self._descriptor)
-        except OSError as error:
+        except BaseException as error:
+            # Also where someone interrupts us: half a line in the middle would spoil all that follow.
             self._undo()
-            raise _refused("write", self.path, error) from error
+            if isinstance(error, OSError):
+                raise _refused("write", self.path, error) from error
+            raise
         self._length += len(line)
         return len(line)
 
     def _undo(self) -> None:
-        try:
+        self._broken = True
+        with contextlib.suppress(OSError):
             self._files.truncate(self._descriptor, self._length)
-        except OSError:
-            self._broken = True
+            self._broken = False
 
 
 @dataclass(slots=True)
@@ -176,6 +207,8 @@ def read_journal(path: Path, known: JournalContent | None = None) -> JournalCont
         A whole line has the wrong CRC or does not follow the one before (code ``journal_damaged``).
     FormatError
         Written by a newer version.
+    StorageError
+        The file cannot be read.
     """
     content = known
     try:
@@ -184,6 +217,8 @@ def read_journal(path: Path, known: JournalContent | None = None) -> JournalCont
             raw = stream.read()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _refused("read", path, error) from error
     *lines, rest = raw.split(b"\n")
     for line in lines:
         offset = content.length if content else 0
@@ -193,9 +228,12 @@ def read_journal(path: Path, known: JournalContent | None = None) -> JournalCont
         elif "segment" in record:
             content.segment_path = record["segment"]
         else:
-            expected = content.header["first_sequence"] + len(content.rows)
-            if record["sequence"] != expected:
+            place = record["sequence"] - content.header["first_sequence"]
+            if not 0 <= place <= len(content.rows):
+                expected = content.header["first_sequence"] + len(content.rows)
                 raise _damaged(path, offset, f"event {record['sequence']} where {expected} belongs")
+            # A number that comes again: its first line was interrupted before it was acknowledged.
+            del content.rows[place:]
             content.rows.extend(_rows(record))
         content.length = offset + len(line) + 1
     if content is not None:
@@ -314,11 +352,23 @@ class JournalFolder:
 
     def open_writer(self, writer: WriterId) -> Lock:
         """Make the lock of a new writer and hold it."""
-        with _translated("make", self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = Lock.take(self.path / f"{writer}.lock")
+        lock_path = self.path / f"{writer}.lock"
+        hidden = lock_path.with_suffix(".new")
+        with _translated("make", lock_path):
+            if not self.path.is_dir():
+                self.path.mkdir(parents=True, exist_ok=True)
+                for made in self.path.parents[:3]:
+                    self.files.sync_folder(made)
+            # Held before it has its name: whoever recovers dead writers must not meet it unheld.
+            lock = Lock.take(hidden)
+            if lock is not None:
+                hidden.rename(lock_path)
+                lock.path = lock_path
         if lock is None:
-            raise StateError(f"the writer {writer} is open already", code="writer_open")
+            raise StateError(
+                f"the lock {lock_path.name} was expected to be free, found it held; open the store again",
+                code="writer_open",
+            )
         return lock
 
     def journal_path(self, writer: WriterId, first_sequence: int) -> Path:
@@ -329,12 +379,55 @@ class JournalFolder:
         """Return the journal files of one writer or of all, oldest first."""
         return sorted(self.path.glob(f"{writer or '*'}-*.jsonl"))
 
+    def remove(self, path: Path) -> None:
+        """Delete a journal whose rows are in a segment; raises StorageError."""
+        with _translated("remove", path):
+            self.files.remove(path)
+
+    @contextlib.contextmanager
+    def sealing_turn(self, *, wait: bool) -> Iterator[None]:
+        """Hold the machine's turn to seal this store.
+
+        Parameters
+        ----------
+        wait
+            However long it takes. Otherwise the turn is only good manners, and after `TURN_SECONDS` the
+            caller goes on without it: the seal's number decides who wins.
+        """
+        with _translated("make", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.path.parent / "sealing.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        try:
+            until = time.monotonic() + TURN_SECONDS
+            while not _take_turn(descriptor, wait=wait) and time.monotonic() < until:
+                time.sleep(0.002)
+            yield
+        finally:
+            os.close(descriptor)
+
     def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:
-        """Yield writers that nobody holds any more, each with its lock taken."""
-        for path in sorted(self.path.glob("*.lock")):
-            lock = Lock.take(path)
+        """Yield writers that nobody holds any more, each with its lock taken.
+
+        Those without a lock file are among them: a journal that could not be removed outlives its lock.
+        """
+        writers = {path.stem for path in self.path.glob("*.lock")}
+        writers.update(path.stem.rpartition("-")[0] for path in self.journals())
+        for writer in sorted(writers):
+            path = self.path / f"{writer}.lock"
+            with _translated("lock", path):
+                lock = Lock.take(path)
             if lock is not None:
-                yield WriterId(path.stem), lock
+                yield WriterId(writer), lock
+
+
+def _take_turn(descriptor: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -347,13 +440,13 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
 
 def _refused(verb: str, path: Path, error: OSError) -> StorageError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full:
-        hint = "the disk is full: make room, then append again"
+    hint = "the disk is full: make room" if full else "check the state folder (EVENTSTORE_STATE)"
+    if verb in ("make", "write"):
+        hint += ", then append again. Nothing of this append was stored"
     else:
-        hint = "check the state folder (EVENTSTORE_STATE), then append again"
+        hint += ", then try again. What was acknowledged is kept"
     return StorageError(
-        f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; {hint}. "
-        "Nothing of this append was stored",
+        f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; {hint}",
         code="disk_full" if full else "journal_refused",
         path=str(path),
     )

@@ -6,6 +6,7 @@ chain cannot be altered unseen. A snapshot is derived from the chain and only sp
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -116,6 +117,8 @@ def decode_seal(path: str, raw: bytes) -> tuple[Digest, Seal]:
     if frame != raw or digest.encode() != claimed:
         raise seal_damaged(path, f"its {len(raw)} bytes do not have the digest that they state")
     said = load_json(body, where=path)
+    if not isinstance(said, dict):
+        raise seal_damaged(path, "it holds no JSON object")
     if said.get("format") != FORMAT_VERSION:
         raise FormatError(
             f"a seal of format {FORMAT_VERSION} was expected in {path!r}, found format "
@@ -136,7 +139,8 @@ def decode_seal(path: str, raw: bytes) -> tuple[Digest, Seal]:
             root=bytes.fromhex(said["root"]),
         )
         agrees = Peaks(seal.size, seal.peaks).root() == seal.root
-    except (KeyError, TypeError, ValueError) as error:
+        dt.datetime.fromisoformat(seal.sealed_at)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise seal_damaged(path, f"a field is wrong ({error!r})") from error
     if not agrees:
         raise seal_damaged(path, "its root is not that of its peaks")
@@ -229,6 +233,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         "writers": dict(snapshot.writers),
     }
     rows = [{**_plain(s), "kinds": dump_json(_plain(s)["kinds"]).decode()} for s in snapshot.segments]
+    meta["content_digest"] = _content_digest(meta, rows)
     table = pa.Table.from_pylist(rows, schema=_SNAPSHOT_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -238,6 +243,19 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         write_page_checksum=True,
     )
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _content_digest(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of everything that a snapshot says: the checksums of Parquet do not cover its footer."""
+    return hashlib.sha256(dump_json([meta, rows])).hexdigest()
+
+
+def _check_content(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    said = {name: value for name, value in meta.items() if name != "content_digest"}
+    if meta["content_digest"] != _content_digest(said, rows):
+        raise ValueError("it does not have the digest that it states")
+    if sum(row["count"] for row in rows) != meta["size"]:
+        raise ValueError("its segments do not add up to its size")
 
 
 def decode_snapshot(path: str, raw: bytes) -> Snapshot:
@@ -259,6 +277,7 @@ def decode_snapshot(path: str, raw: bytes) -> Snapshot:
                 code="newer_format",
                 path=path,
             )
+        _check_content(meta, rows)
         segments = tuple(_segment({**row, "kinds": json.loads(row["kinds"])}) for row in rows)
         snapshot = Snapshot(
             number=meta["number"],
@@ -268,9 +287,7 @@ def decode_snapshot(path: str, raw: bytes) -> Snapshot:
             segments=segments,
             writers=meta["writers"],
         )
-        if sum(segment.count for segment in segments) != meta["size"]:
-            raise ValueError("its segments do not add up to its size")
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"the snapshot {path!r} is damaged: {error}; delete it, the seals serve without it",
             code="snapshot_damaged",

@@ -21,7 +21,7 @@ from eventstore import layout
 from eventstore.codec.schema import DICTIONARY_COLUMNS, FORMAT_VERSION, SCHEMA
 from eventstore.errors import EventStoreError, FormatError, IntegrityError, NotFoundError
 from eventstore.filesystem import Storage
-from eventstore.ids import Digest, Position, WriterId
+from eventstore.ids import Digest, EventId, Position, WriterId
 
 __all__ = ["KindCount", "Segment", "SegmentFile", "describe", "encode_segment", "read_segment"]
 
@@ -62,6 +62,10 @@ class Segment:
     def end_sequence(self) -> int:
         """One past the last sequence number."""
         return self.first_sequence + self.count
+
+    def holds(self, event: EventId) -> bool:
+        """Whether the event is in it."""
+        return event.writer == self.writer and self.first_sequence <= event.sequence < self.end_sequence
 
     @property
     def end_position(self) -> int:
@@ -198,7 +202,7 @@ def _translated(path: str, storage: Storage) -> Iterator[None]:
         raise missing(path, storage.url) from error
     except EventStoreError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
         raise damaged(path, str(error)) from error
 
 
@@ -260,9 +264,10 @@ def _check_footer(path: str, file: pq.ParquetFile) -> None:
             code="newer_format",
             path=path,
         )
-    absent = set(SCHEMA.names) - set(file.schema_arrow.names)
-    if absent:
-        raise damaged(path, f"the columns {sorted(absent)} are missing")
+    types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+    wrong = sorted(field.name for field in SCHEMA if types.get(field.name) != field.type)
+    if wrong:
+        raise damaged(path, f"the columns {wrong} are missing or of another type")
 
 
 def damaged(path: str, found: str) -> IntegrityError:

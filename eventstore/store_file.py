@@ -28,17 +28,18 @@ def open_store_file(storage: Storage, *, create: bool, software: str) -> str:
         try:
             raw = storage.read(layout.STORE_FILE)
         except NotFoundError:
+            taken = bool(storage.folders("") or storage.files(""))
+            if taken and storage.exists(layout.STORE_FILE):
+                continue  # someone else has made the store in the meantime
+            if taken:
+                raise _not_a_store(storage.url) from None
             if not create:
-                if storage.folders("") or storage.files(""):
-                    raise _not_a_store(storage.url) from None
                 raise NotFoundError(
                     f"an event store was expected at {storage.url}, found nothing there; make one with "
                     "EventStore.open(..., create=True), or correct the path",
                     code="store_not_found",
                     url=storage.url,
                 ) from None
-            if storage.folders("") or storage.files(""):
-                raise _not_a_store(storage.url) from None
             _make(storage, software)
             continue
         return _checked_id(storage.url, raw)

@@ -74,12 +74,7 @@ class ValueStore:
         try:
             frame = self._storage.read(path)
         except NotFoundError as error:
-            raise NotFoundError(
-                f"the value {digest} was expected at {path!r} in {self._storage.url}, found no file; "
-                "restore it from a copy, or record the value again",
-                code="value_missing",
-                path=path,
-            ) from error
+            raise self._missing(path) from error
         data = decompress(frame, where=path)
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
@@ -97,7 +92,19 @@ class ValueStore:
 
     def size(self, digest: str) -> int:
         """Return how many bytes the stored (compressed) value takes; raises NotFoundError."""
-        return self._storage.size(layout.value_path(_checked(digest)))
+        path = layout.value_path(_checked(digest))
+        try:
+            return self._storage.size(path)
+        except NotFoundError as error:
+            raise self._missing(path) from error
+
+    def _missing(self, path: str) -> NotFoundError:
+        return NotFoundError(
+            f"a value was expected at {path!r} in {self._storage.url}, found no file; restore it from a "
+            "copy, or record the value again",
+            code="value_missing",
+            path=path,
+        )
 
     def __iter__(self) -> Iterator[Digest]:
         """Yield the digests of all stored values, in order."""

@@ -64,7 +64,7 @@ class Lookup:
         self._own_evaluations: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._unplaced: dict[str, _Bytes] = {}
-        self._journaled_ends: dict[str, int] = {}
+        self._unsealed_ends: dict[str, int] = {}
         self._groups: OrderedDict[int, dict[str, _Bytes]] = OrderedDict()
 
     def observe(self, events: Iterable[Event]) -> None:
@@ -174,7 +174,9 @@ class Lookup:
                 if kind == "evaluation.cached":
                     if eval_hash is not None:
                         self._evaluations[eval_hash] = value_hash
-                        self._own_evaluations.pop(eval_hash, None)
+                        if self._own_evaluations.get(eval_hash) == value_hash:
+                            # Another one is not sealed yet, and will stand behind this one.
+                            del self._own_evaluations[eval_hash]
                 elif value_hash is not None:
                     self._positions.setdefault(value_hash, position)
                     fresh_values.append(value_hash)
@@ -187,19 +189,23 @@ class Lookup:
 
     def _take_tail(self) -> None:
         """Take in what other writers have journaled or durable, but not sealed."""
-        for writer, rows, _ in self._reader.journaled():
-            start = self._journaled_ends.get(writer, 0)
-            for row in rows:
-                if row.sequence >= start and row.kind in _KINDS:
-                    self._take(row.kind, row.fields)
-            if rows:
-                self._journaled_ends[writer] = max(start, rows[-1].sequence + 1)
-        columns = ["kind", "eval_hash", "value_hash", "type_name", "format", "data", "data_digest"]
+        # Journals are read first, as their rows go from there to segments, and taken last, as the later ones.
+        journaled = self._reader.journaled()
+        columns = ["kind", "writer", "sequence", "eval_hash", "value_hash"]
+        columns += ["type_name", "format", "data", "data_digest"]
         for batch in self._reader.read_unsealed(kinds=_KINDS, columns=columns):
             for row in batch.to_pylist():
-                self._take(row["kind"], row)
+                self._take(row["kind"], row["writer"], row["sequence"], row)
+        for writer, rows, _ in journaled:
+            for row in rows:
+                if row.kind in _KINDS:
+                    self._take(row.kind, writer, row.sequence, row.fields)
 
-    def _take(self, kind: str, fields: Mapping[str, Any]) -> None:
+    def _take(self, kind: str, writer: str, sequence: int, fields: Mapping[str, Any]) -> None:
+        """Take in an event that is not sealed, once."""
+        if sequence < self._unsealed_ends.get(writer, 0):
+            return
+        self._unsealed_ends[writer] = sequence + 1
         value_hash = fields["value_hash"]
         if kind == "evaluation.cached":
             self._own_evaluations[fields["eval_hash"]] = value_hash

@@ -29,7 +29,7 @@ from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
 from eventstore.segment import Segment, damaged, read_segment
 
-__all__ = ["READ_SCHEMA", "LogReader", "checked_columns", "select_segments"]
+__all__ = ["READ_SCHEMA", "LogReader", "check_question", "checked_columns", "select_segments"]
 
 READ_SCHEMA: pa.Schema = pa.schema([POSITION, *SCHEMA])
 """The columns of what is read: ``position``, then those of a segment."""
@@ -57,6 +57,25 @@ def checked_columns(columns: Collection[str] | None) -> list[str]:
             code="unknown_column",
         )
     return [name for name in READ_SCHEMA.names if name == "position" or name in columns]
+
+
+def check_question(*, kinds: Collection[str] | None, limit: int | None = None) -> None:
+    """Refuse what would get an empty answer by mistake.
+
+    Raises
+    ------
+    InvalidEventError
+        `kinds` is one text instead of several (code ``bad_kinds``), or `limit` is negative (``bad_range``).
+    """
+    if isinstance(kinds, str):
+        raise InvalidEventError(
+            f"a collection of kinds was expected, found the text {kinds!r}; write [{kinds!r}]",
+            code="bad_kinds",
+        )
+    if limit is not None and limit < 0:
+        raise InvalidEventError(
+            f"a limit of 0 or more events was expected, found {limit}; None means all", code="bad_range"
+        )
 
 
 def select_segments(
@@ -147,8 +166,9 @@ class LogReader:
         IntegrityError, NotFoundError
             A segment is damaged or missing.
         InvalidEventError
-            There is no such column.
+            There is no such column, or the question makes no sense.
         """
+        check_question(kinds=kinds, limit=limit)
         names = checked_columns(columns)
         left = limit if limit is not None else 1 << 62
         source = self._tables(after, until, kinds, names, tail)

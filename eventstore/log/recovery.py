@@ -39,7 +39,7 @@ def recover_dead_writers(
                     if made is not None:
                         sequence.offer(made[0].segment, made[1])
                     recovered += len(content.rows)
-                folder.files.remove(path)
+                folder.remove(path)
             whole = True
         except (IntegrityError, FormatError) as error:
             logger.error("%s", error)  # noqa: TRY400 - the message says all; the place in code does not help

@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 from eventstore.codec.upcast import needs_upcast
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
-from eventstore.log.reader import READ_SCHEMA, LogReader, checked_columns, select_segments
+from eventstore.log.reader import READ_SCHEMA, LogReader, check_question, checked_columns, select_segments
 from eventstore.log.sequence import SealSequence
 from eventstore.segment import Segment
 
@@ -43,6 +43,7 @@ def scan_log(
     `check`, each segment file is compared with its digest before its first use in this process (about a
     second a gigabyte); without, damage inside a page can go unseen, because polars ignores page checksums.
     """
+    check_question(kinds=kinds)
     names = checked_columns(columns)
     now = sequence.refresh()
     end = now.peaks.size if until is None else min(until, now.peaks.size)

@@ -33,6 +33,8 @@ __all__ = ["Head", "SealSequence"]
 
 logger = logging.getLogger(__name__)
 _MOST_RACES = 1000
+_PROBES = (2, 4, 10)
+"""How far behind the last seal to look for others, which would show that one between is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,10 @@ class SealSequence:
         What new seals say.
     clock
         Microseconds of Unix time; only for the day folders to look into and for ``sealed_at``.
+    turn
+        Entered while sealing, so that processes of one machine take turns instead of racing.
     single_sealer
-        Guard of the one process that seals where storage has no atomic put-if-absent; None where it has.
+        `turn` is exclusive and nobody else seals: then storage needs no atomic put-if-absent.
     """
 
     def __init__(
@@ -66,13 +70,15 @@ class SealSequence:
         store_id: str,
         software: str,
         clock: Callable[[], int],
-        single_sealer: Callable[[], AbstractContextManager[object]] | None = None,
+        turn: Callable[[], AbstractContextManager[object]] | None = None,
+        single_sealer: bool = False,
     ) -> None:
         self._storage = storage
         self._store_id = store_id
         self._software = software
         self._clock = clock
-        self._guard = single_sealer
+        self._turn = turn or nullcontext
+        self._single_sealer = single_sealer
         self._lock = threading.RLock()
         self._now: Snapshot | None = None
         self._sealed_paths: set[str] = set()
@@ -91,12 +97,15 @@ class SealSequence:
             A seal is damaged, missing or does not follow.
         """
         with self._lock:
-            now = self._now
+            now, newest = self._now, 0
             if now is None:
-                now = self._open()
+                newest = self._newest_number()
+                now = self._open(newest)
                 self._sealed_paths = {segment.path for segment in now.segments}
             while (found := self._read(now.number + 1)) is not None:
                 now = self._follow(now, *found)
+            if now.number < newest:
+                raise _missing_seal(now.number + 1, self._storage.url)
             self._now = now
             return now
 
@@ -127,9 +136,8 @@ class SealSequence:
             return None
         return decode_seal(path, raw)
 
-    def _open(self) -> Snapshot:
+    def _open(self, newest: int) -> Snapshot:
         """Return the newest snapshot that agrees with the chain; without one, the empty sequence."""
-        newest = self._newest_number()
         number = newest - newest % layout.SNAPSHOT_EVERY
         while number > 0:
             snapshot = self._snapshot(number)
@@ -151,7 +159,8 @@ class SealSequence:
         if found is None:
             raise _missing_seal(number, self._storage.url)
         digest, seal = found
-        if (snapshot.digest, snapshot.peaks.size, snapshot.number) != (digest, seal.size, number):
+        known = (snapshot.digest, snapshot.number, snapshot.store_id, snapshot.peaks.peaks)
+        if known != (digest, number, self._store_id, seal.peaks) or snapshot.peaks.size != seal.size:
             logger.warning("the snapshot %r disagrees with its seal; it is not used", path)
             return None
         self._sealed_at = dt.datetime.fromisoformat(seal.sealed_at)
@@ -160,17 +169,24 @@ class SealSequence:
     def _newest_number(self) -> int:
         """Find the last seal by asking for names: numbers are dense, so doubling and halving find it."""
         low, step = 0, 1
-        while self._storage.exists(layout.seal_path(low + step)):
+        while self._exists(low + step):
             low += step
             step *= 2
         high = low + step
         while high - low > 1:
             middle = (low + high) // 2
-            if self._storage.exists(layout.seal_path(middle)):
+            if self._exists(middle):
                 low = middle
             else:
                 high = middle
+        # A seal that is gone must not pass for the end: the next one would contradict those behind it.
+        for step in _PROBES:
+            if self._exists(low + step) and not self._exists(low + 1):
+                raise _missing_seal(low + 1, self._storage.url)
         return low
+
+    def _exists(self, number: int) -> bool:
+        return self._storage.exists(layout.seal_path(number))
 
     # what no seal has placed -----------------------------------------------------------------------------
 
@@ -233,7 +249,8 @@ class SealSequence:
     def offer(self, segment: Segment, hashes: list[bytes]) -> None:
         """Make a segment of our own known, so that sealing need not read it."""
         with self._lock:
-            self._described[segment.path] = (segment, hashes)
+            if segment.path not in self._sealed_paths:
+                self._described[segment.path] = (segment, hashes)
 
     def seal(self, *, look: bool = True, everywhere: bool = False) -> Head:
         """Place every durable segment that can be placed, and return where the log ends.
@@ -255,7 +272,7 @@ class SealSequence:
         IntegrityError
             The chain is broken.
         """
-        with self._lock, self._guard() if self._guard else nullcontext():
+        with self._lock, self._turn():
             for _ in range(_MOST_RACES):
                 now = self.refresh()
                 chosen = self._in_order(now, self._candidates(look, everywhere))
@@ -273,8 +290,18 @@ class SealSequence:
         found = self.unsealed(everywhere=everywhere) if look or everywhere else []
         return sorted({*found, *self._described})
 
+    @staticmethod
+    def _is_repeat(now: Snapshot, path: str) -> bool:
+        """Whether the name alone says that the segment's events are sealed from another file."""
+        name = layout.parse_segment(path)
+        return name is not None and name.first_sequence < now.writers.get(name.writer, 0)
+
     def _in_order(self, now: Snapshot, paths: Iterable[str]) -> list[tuple[Segment, list[bytes]]]:
-        known = [item for path in paths if (item := self.describe(path)) is not None]
+        known = [
+            item
+            for path in paths
+            if not self._is_repeat(now, path) and (item := self.describe(path)) is not None
+        ]
         known.sort(key=lambda item: (item[0].recorded_from_us, item[0].writer, item[0].first_sequence))
         ends = dict(now.writers)
         chosen = []
@@ -302,7 +329,7 @@ class SealSequence:
         )
         digest, raw = seal.encode()
         path = layout.seal_path(seal.number)
-        if self._guard is not None and not self._storage.abilities.atomic_create:
+        if self._single_sealer and not self._storage.abilities.atomic_create:
             if self._storage.exists(path):
                 return False
             self._storage.put(path, raw)

@@ -7,7 +7,8 @@ damaged file does not hide another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,10 +19,11 @@ from eventstore import layout
 from eventstore.codec.canonical import event_hashes
 from eventstore.errors import EventStoreError, FormatError, IntegrityError, NotFoundError
 from eventstore.filesystem import Storage
+from eventstore.ids import WriterId
 from eventstore.journal import JournalFolder, read_journal
 from eventstore.merkle import Peaks
 from eventstore.seal import GENESIS, Seal, Snapshot, decode_seal, decode_snapshot, seal_damaged
-from eventstore.segment import Segment, check_bytes, damaged, describe, missing, read_segment
+from eventstore.segment import KindCount, Segment, check_bytes, damaged, describe, missing, read_segment
 from eventstore.value_store import ValueStore
 
 __all__ = ["Finding", "Severity", "VerifyReport", "verify_store"]
@@ -92,6 +94,24 @@ def verify_store(
     return _Verification(storage, store_id, folder, progress).run(check_values=check_values)
 
 
+@dataclass(slots=True)
+class _Facts:
+    """What a seal says of a segment so that readers can skip it, collected from its rows."""
+
+    kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
+    times: list[int] = field(default_factory=list)
+
+    def add(self, table: pa.Table) -> None:
+        for row in table.group_by(["kind", "version"]).aggregate([([], "count_all")]).to_pylist():
+            self.kinds[row["kind"], row["version"]] += row["count_all"]
+        self.times.extend(pc.min_max(table["recorded_at"].cast(pa.int64())).as_py().values())
+
+    def are_those_of(self, segment: Segment) -> bool:
+        kinds = tuple(sorted(KindCount(*kind, count) for kind, count in self.kinds.items()))
+        span = (segment.recorded_from_us, segment.recorded_to_us)
+        return kinds == segment.kinds and span == (min(self.times), max(self.times))
+
+
 class _Verification:
     def __init__(
         self,
@@ -105,15 +125,16 @@ class _Verification:
         self._folder = folder
         self._progress = progress or (lambda _done, _all: None)
         self._report = VerifyReport()
-        self._digests: dict[str, int] = {}
+        self._digests: dict[str, tuple[int, int | None]] = {}
 
     def run(self, *, check_values: bool) -> VerifyReport:
         started = time.perf_counter()
         report = self._report
         self._check_names()
         seals = list(self._chain())
+        whole = not any(finding.severity is Severity.ERROR for finding in self._report.findings)
         sealed = self._check_segments(seals)
-        self._check_snapshots(seals)
+        self._check_snapshots(seals, whole=whole)
         self._check_unsealed(sealed, seals)
         self._check_journals()
         if check_values:
@@ -185,7 +206,8 @@ class _Verification:
             self._report.size, self._report.root = now.peaks.size, seal.root
             yield seal, now
 
-    def _check_snapshots(self, seals: list[tuple[Seal, Snapshot]]) -> None:
+    def _check_snapshots(self, seals: list[tuple[Seal, Snapshot]], *, whole: bool) -> None:
+        """Compare snapshots with the chain; where that is `whole`, none goes beyond its end."""
         after = {seal.number: now for seal, now in seals}
         for entry in self._storage.files(layout.SEALS):
             number = layout.parse_snapshot(entry.path)
@@ -195,6 +217,10 @@ class _Verification:
             try:
                 snapshot = decode_snapshot(entry.path, self._read(entry.path))
                 expected = after.get(number)
+                if expected is None and whole:
+                    raise seal_damaged(
+                        layout.seal_path(number), f"it is not there, and {entry.path!r} sums it up"
+                    )
                 if expected is not None and (
                     snapshot.digest != expected.digest
                     or snapshot.peaks.peaks != expected.peaks.peaks
@@ -242,8 +268,6 @@ class _Verification:
 
     def _check_segment(self, segment: Segment) -> list[bytes] | None:
         path, first = segment.path, segment.first_position
-        position: int | None = first
-        intact = True
         try:
             raw = self._read(path)
         except EventStoreError as error:
@@ -251,42 +275,60 @@ class _Verification:
             self._found(lost, position=first)
             return None
         self._report.segments += 1
-        hashes: list[bytes] = []
+        whole_file: EventStoreError | None = None
         try:
             check_bytes(path, raw)
         except EventStoreError as error:
-            intact = False
             whole_file = error
+        hashes, position, fault = self._check_rows(segment, raw)
+        worst = whole_file or fault
+        if worst is not None:
+            self._found(worst, position=position)
+        return None if fault is not None else hashes
+
+    def _check_rows(self, segment: Segment, raw: bytes) -> tuple[list[bytes], int, EventStoreError | None]:
+        """Return the event hashes of a sealed segment, and its first fault with its position."""
+        path, position = segment.path, segment.first_position or 0
+        hashes: list[bytes] = []
+        facts = _Facts()
         try:
             for start, table in read_segment(self._storage, path, raw=raw):
-                position = None if first is None else first + start
-                bad = self._bad_row(segment, start, table)
+                recomputed = event_hashes(table)
+                bad = self._bad_row(segment, start, table, recomputed)
                 if bad is not None:
-                    position = None if first is None else first + start + bad[0]
-                    raise damaged(path, f"the event at position {position} {bad[1]}")
-                hashes.extend(table["event_hash"].to_pylist())
-                self._report.events += table.num_rows
-                self._note_values(table)
-            if len(hashes) != segment.count:
-                raise damaged(path, f"it holds {len(hashes)} events where {segment.count} were sealed")
+                    position += bad[0]
+                    return hashes, position, damaged(path, f"the event at position {position} {bad[1]}")
+                hashes += recomputed
+                facts.add(table)
+                self._note_values(table, position)
+                position += table.num_rows
         except EventStoreError as error:
-            self._found(error, position=position)
-            return None
-        if not intact:
-            self._found(whole_file, position=first)
-        return hashes
+            return hashes, position, error
+        except Exception as error:
+            # Bytes that were altered can break a decoder in any way; the other files are to be read too.
+            return hashes, position, damaged(path, repr(error))
+        finally:
+            self._report.events += len(hashes)
+        fault = None
+        if len(hashes) != segment.count:
+            fault = damaged(path, f"it holds {len(hashes)} events where {segment.count} were sealed")
+        elif not facts.are_those_of(segment) or len(raw) != segment.size_bytes:
+            fault = damaged(path, "its kinds, times or size are not those that its seal states")
+        return hashes, segment.first_position or 0, fault
 
-    def _bad_row(self, segment: Segment, start: int, table: pa.Table) -> tuple[int, str] | None:
-        """Return the first row that is wrong, and how."""
+    def _bad_row(
+        self, segment: Segment, start: int, table: pa.Table, hashes: Sequence[bytes]
+    ) -> tuple[int, str] | None:
+        """Return the first row that is wrong, and how; `hashes` are those that the rows should have."""
         sequence = segment.first_sequence + start
         expected = pa.chunked_array([pa.arange(sequence, sequence + table.num_rows)])
+        leaves = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(32), len(hashes), [None, pa.py_buffer(b"".join(hashes))]
+        )
         checks = [
             (pc.equal(table["writer"], segment.writer), f"is not by the writer {segment.writer}"),
             (pc.equal(table["sequence"], expected), "is out of sequence"),
-            (
-                pc.equal(table["event_hash"], pa.array(event_hashes(table), pa.binary(32))),
-                "does not have the hash that is stored with it",
-            ),
+            (pc.equal(table["event_hash"], leaves), "does not have the hash that is stored with it"),
         ]
         worst: tuple[int, str] | None = None
         for good, words in checks:
@@ -297,18 +339,22 @@ class _Verification:
                 worst = (row, words)
         return worst
 
-    def _note_values(self, table: pa.Table) -> None:
+    def _note_values(self, table: pa.Table, position: int | None) -> None:
+        """Note which large values the rows mention; `position` is that of the first, where it has one."""
         column = table["data_digest"]
         if column.null_count == len(column):
             return
-        for digest, size in zip(column.to_pylist(), table["size_bytes"].to_pylist(), strict=True):
+        for row, (digest, size) in enumerate(
+            zip(column.to_pylist(), table["size_bytes"].to_pylist(), strict=True)
+        ):
             if digest is not None:
-                self._digests.setdefault(digest, size)
+                self._digests.setdefault(digest, (size, None if position is None else position + row))
 
     # what is not sealed ----------------------------------------------------------------------------------
 
     def _check_unsealed(self, sealed: set[str], seals: list[tuple[Seal, Snapshot]]) -> None:
         ends = dict(seals[-1][1].writers) if seals else {}
+        waiting: list[Segment] = []
         for entry in self._storage.files(layout.SEGMENTS):
             name = layout.parse_segment(entry.path)
             if name is None or entry.path in sealed:
@@ -318,13 +364,14 @@ class _Verification:
                 segment, _ = describe(self._storage, entry.path)
                 self._report.bytes_read += segment.size_bytes
                 for start, table in read_segment(self._storage, entry.path):
-                    bad = self._bad_row(segment, start, table)
+                    bad = self._bad_row(segment, start, table, event_hashes(table))
                     if bad is not None:
                         raise damaged(entry.path, f"the event in row {start + bad[0]} {bad[1]}")
-                    self._note_values(table)
+                    self._note_values(table, None)
             except EventStoreError as error:
                 self._found(error)
                 continue
+            waiting.append(segment)
             if segment.first_sequence < ends.get(segment.writer, 0):
                 code, words = "duplicate_segment", "its events are sealed from another file; delete it"
             else:
@@ -337,6 +384,28 @@ class _Verification:
                 ),
                 severity=Severity.WARNING,
             )
+        self._check_gaps(ends, waiting)
+
+    def _check_gaps(self, ends: dict[WriterId, int], waiting: list[Segment]) -> None:
+        """Report unsealed segments that wait for one before them, which is not there."""
+        for segment in sorted(waiting, key=lambda segment: (segment.writer, segment.first_sequence)):
+            end = ends.get(segment.writer, 0)
+            if segment.first_sequence > end and not self._is_there(segment.writer, end):
+                self._found(
+                    NotFoundError(
+                        f"a segment with the events {end} to {segment.first_sequence - 1} of the writer "
+                        f"{segment.writer} was expected before {segment.path!r}, found none; restore it from "
+                        "a copy, or open the store on the machine that wrote it, then seal",
+                        code="sequence_gap",
+                        path=segment.path,
+                    )
+                )
+            ends[segment.writer] = max(end, segment.end_sequence)
+
+    def _is_there(self, writer: str, sequence: int) -> bool:
+        """Whether a segment has come since the listing, or is there and damaged, which is said already."""
+        names = (layout.parse_segment(entry.path) for entry in self._storage.files(layout.SEGMENTS))
+        return any(name and (name.writer, name.first_sequence) == (writer, sequence) for name in names)
 
     def _check_journals(self) -> None:
         if self._folder is None:
@@ -365,7 +434,7 @@ class _Verification:
 
     def _check_values(self) -> None:
         store = ValueStore(self._storage)
-        for digest, size in self._digests.items():
+        for digest, (size, position) in self._digests.items():
             try:
                 data = store.get(digest)
                 self._report.values += 1
@@ -377,7 +446,7 @@ class _Verification:
                         path=layout.value_path(digest),
                     )
             except EventStoreError as error:
-                self._found(error)
+                self._found(error, position=position)
         for digest in store:
             if digest in self._digests:
                 continue

@@ -11,14 +11,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from eventstore import layout
 from eventstore.codec.rows import Row, fields_of, table_of
-from eventstore.errors import EventStoreError, InvalidEventError, StateError
+from eventstore.errors import EventStoreError, InvalidEventError, StateError, StorageError
 from eventstore.events.envelope import Event
-from eventstore.events.registry import Registry
+from eventstore.events.registry import EventType, Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId, new_writer_id
 from eventstore.journal import Durability, Journal, JournalFolder, Lock
@@ -30,6 +31,9 @@ __all__ = ["Author", "Limits", "Writer", "encode_rows", "put_segment"]
 logger = logging.getLogger(__name__)
 CLOCK_TOLERANCE_US = 60_000_000
 """How far a clock may jump back before appending refuses; up to here the last time is kept."""
+
+new_row = tuple.__new__
+"""`Row` without the cost of its own constructor: an append makes one for each event."""
 
 OnDurable = Callable[[SegmentFile, list[bytes]], None]
 
@@ -65,6 +69,11 @@ class _Open:
     intended: bool = False
     file: SegmentFile | None = None
     hashes: list[bytes] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        """One past the last sequence."""
+        return self.first_sequence + len(self.rows)
 
 
 class Writer:
@@ -139,40 +148,47 @@ class Writer:
         StorageError
             The journal's disk refused; nothing of this call was stored.
         """
-        registry, inline_bytes = self._registry, self._limits.inline_bytes
-        prepared = []
-        for event in events:
-            kind = registry.of(event)
-            fields = fields_of(kind, event)
-            data = fields.get("data")
-            if data is not None and len(data) > inline_bytes:
-                # The value before the event: nothing stored ever points at something missing.
-                fields = {**fields, "data": None, "data_digest": self._values.put(data)}
-            prepared.append((kind, fields))
+        # Before any lock, which another thread may have held when this process was forked.
+        self._check_open()
+        prepared = [self._prepared(event) for event in events]
         if not prepared:
             raise InvalidEventError("at least one event was expected, found none", code="no_event")
         with self._append_lock:
-            self._check_open()
+            if self._closed:
+                raise _closed()
             now = self._time()
-            first = self._sequence
+            batch = self._open
+            # From the rows, which change in one step: an interrupt cannot come between them and a count.
+            first = batch.end if batch is not None else self._sequence
             rows = [
-                Row(kind.kind, kind.version, kind.columns, fields, sequence, now)
+                new_row(Row, (kind.kind, kind.version, kind.columns, fields, sequence, now))
                 for sequence, (kind, fields) in enumerate(prepared, first)
             ]
-            batch = self._open
             if batch is None:
                 batch = self._open = self._begin(first)
             size = batch.journal.append(rows) if batch.journal else 256 * len(rows)
             batch.rows.extend(rows)
             batch.size_bytes += size
-            self._sequence = first + len(rows)
+            self._sequence = batch.end
             self._last_us = now
             full = len(batch.rows) >= self._limits.rows or batch.size_bytes >= self._limits.bytes
         if full:
-            self.flush()
+            self._flush_quietly()
         elif self._timer is None and self._limits.seconds is not None:
             self._start_timer()
         return first
+
+    def _prepared(self, event: Event) -> tuple[EventType, Mapping[str, Any]]:
+        kind = self._registry.of(event)
+        fields = fields_of(kind, event)
+        if (
+            "data" in fields
+            and (data := fields["data"]) is not None
+            and len(data) > self._limits.inline_bytes
+        ):
+            # The value before the event: nothing stored ever points at something missing.
+            fields = {**fields, "data": None, "data_digest": self._values.put(data)}
+        return kind, fields
 
     def open_rows(self) -> list[Row]:
         """Return the rows that are in no segment yet, in order."""
@@ -187,35 +203,51 @@ class Writer:
         ------
         StorageError
             Storage refused. Nothing is lost: the rows stay journaled, and the next flush puts them.
+        StateError
+            The writer is closed or was opened in another process.
         """
+        self._check_open()
+        self._put_all()
+
+    def _put_all(self) -> None:
         with self._flush_lock:
             with self._append_lock:
-                if self._process != os.getpid():
-                    self._check_open()
                 if self._open is not None and self._open.rows:
-                    self._pending.append(self._open)
-                    self._open = None
+                    self._sequence = self._open.end
+                    # In one statement, so that an interrupt cannot leave the rows in both or in neither.
+                    self._pending, self._open = [*self._pending, self._open], None
             while self._pending:
                 self._put(self._pending[0])
                 with self._append_lock:
                     done = self._pending.pop(0)
-                    self._durable_end = done.first_sequence + len(done.rows)
-                if done.journal is not None:
-                    done.journal.remove()
+                    self._durable_end = done.end
+                _drop(done.journal)
+
+    def _flush_quietly(self) -> None:
+        """Flush for one who did not ask: what was appended is acknowledged, whatever becomes of the flush."""
+        try:
+            self._put_all()
+        except EventStoreError as error:
+            # Nothing is lost; flush() and close() raise it to whoever asks.
+            logger.warning("a flush failed and will be tried again: %s", error)
 
     def close(self) -> None:
         """Flush, and let go of the journal. A second close does nothing."""
-        if self._closed:
-            return
+        self._check_process()
+        with self._append_lock:
+            if self._closed:
+                return
+            # First of all: an append that is acknowledged after the flush would go with the journal.
+            self._closed = True
         self._stop_timer()
+        whole = False
         try:
-            self.flush()
-        except EventStoreError:
-            self._release(remove=False)
-            raise
-        if self._open is not None and self._open.journal is not None:
-            self._open.journal.remove()
-        self._release(remove=True)
+            self._put_all()
+            whole = True
+        finally:
+            if whole and self._open is not None:
+                _drop(self._open.journal)
+            self._release(remove=whole)
 
     def abandon(self) -> None:
         """Let go without flushing; what was acknowledged stays in the journal for the next opener."""
@@ -232,14 +264,17 @@ class Writer:
                 self._lock_file.release(remove=remove)
 
     def _check_open(self) -> None:
+        self._check_process()
+        if self._closed:
+            raise _closed()
+
+    def _check_process(self) -> None:
         if self._process != os.getpid():
             raise StateError(
                 f"this store was opened in process {self._process} and is used in {os.getpid()}: open "
                 "the store again in the new process",
                 code="other_process",
             )
-        if self._closed:
-            raise StateError("the store is closed: open it again to append", code="closed")
 
     def _time(self) -> int:
         now = self._clock()
@@ -267,8 +302,6 @@ class Writer:
                 "software": self._author.software,
             }
             path = self._folder.journal_path(self.id, first)
-            # A journal that was made and whose first line failed holds nothing.
-            self._folder.files.remove(path)
             journal = Journal(path, header, durability=self._durability, files=self._folder.files)
         return _Open(first, journal, time.monotonic())
 
@@ -277,8 +310,13 @@ class Writer:
             day = layout.segment_day(dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC))
             batch.file, batch.hashes = encode_rows(batch.rows, self.id, self._author, day)
         if batch.journal is not None and not batch.intended:
-            batch.journal.intend(batch.file.segment.path)
-            batch.intended = True
+            try:
+                batch.journal.intend(batch.file.segment.path)
+                batch.intended = True
+            except EventStoreError as error:
+                # A full disk must not stop what would empty it. A crash amid the put can then make the
+                # recovery put these events a second time, and sealing passes over a repeat.
+                logger.warning("the journal does not name the segment that is put now: %s", error)
         put_segment(self._storage, batch.file)
         self._on_durable(batch.file, batch.hashes)
 
@@ -307,11 +345,20 @@ class Writer:
             pause = seconds if age >= seconds else max(seconds - age, 0.01)
             if oldest is None or age < seconds:
                 continue
-            try:
-                self.flush()
-            except EventStoreError as error:
-                # Nothing is lost; flush() and close() raise it to whoever asks.
-                logger.warning("a flush in the background failed and will be tried again: %s", error)
+            self._flush_quietly()
+
+
+def _drop(journal: Journal | None) -> None:
+    """Remove a journal whose rows are in a segment. One that stays is removed at the next opening."""
+    if journal is not None:
+        try:
+            journal.remove()
+        except StorageError as error:
+            logger.warning("%s", error)
+
+
+def _closed() -> StateError:
+    return StateError("the store is closed: open it again to write", code="closed")
 
 
 def _iso(microseconds: int) -> str:

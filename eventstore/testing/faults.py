@@ -249,6 +249,10 @@ class FaultyFiles(LocalFiles):
         """See `LocalFiles`."""
         self._do("journal_sync", "", lambda: LocalFiles.sync(self, descriptor))
 
+    def sync_folder(self, folder: Path) -> None:
+        """See `LocalFiles`."""
+        self._do("journal_sync_folder", folder.name, lambda: LocalFiles.sync_folder(self, folder))
+
     def truncate(self, descriptor: int, length: int) -> None:
         """See `LocalFiles`."""
         self._do("journal_truncate", str(length), lambda: LocalFiles.truncate(self, descriptor, length))

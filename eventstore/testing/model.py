@@ -150,10 +150,16 @@ class ModelLog:
         waiting = [*self._open.values(), *self._dead.values()]
         return int(any(known.id == event for segment in waiting for known in segment.events))
 
-    def tail(self) -> list[ModelEvent]:
-        """Events without a position: durable ones in the order of sealing, then journaled ones by writer."""
+    def tail(self, *, own: str | None = None, journals: bool = True) -> list[ModelEvent]:
+        """Events without a position: durable ones in the order of sealing, then those in no segment.
+
+        Of the latter a store sees those of its `own` writer first, and then, if there are `journals`, the
+        others by writer.
+        """
         durable = sorted(self._durable, key=lambda segment: segment.key)
-        waiting = sorted({**self._open, **self._dead}.items())
+        waiting = sorted({**self._open, **self._dead}.items(), key=lambda item: (item[0] != own, item[0]))
+        if not journals:
+            waiting = [item for item in waiting if item[0] == own]
         return [
             event for segment in [*durable, *(segment for _, segment in waiting)] for event in segment.events
         ]
@@ -166,12 +172,14 @@ class ModelLog:
         kinds: Collection[str] | None = None,
         limit: int | None = None,
         tail: bool = False,
+        own: str | None = None,
+        journals: bool = True,
     ) -> list[ModelEvent]:
-        """Answer as `EventStore.read` does."""
+        """Answer as `EventStore.read` does; `own` and `journals` as in `tail`."""
         start = 0 if after is None else max(0, after + 1)
         end = len(self.sealed) if until is None else max(0, until)
         found = self.sealed[start:end]
         if tail and until is None:
-            found = found + self.tail()
+            found = found + self.tail(own=own, journals=journals)
         chosen = (known for known in found if kinds is None or known.event.kind in kinds)
         return list(islice(chosen, limit))

@@ -78,7 +78,7 @@ def times() -> st.SearchStrategy[dt.datetime]:
     zones = st.sampled_from(
         [dt.UTC, dt.timezone(dt.timedelta(hours=14)), dt.timezone(dt.timedelta(hours=-9.5))]
     )
-    return st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=zones)  # noqa: DTZ001
+    return st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=zones)
 
 
 def json_values() -> st.SearchStrategy[Any]:
@@ -158,7 +158,7 @@ def _ends() -> st.SearchStrategy[Event]:
 
 
 def _of_every_kind() -> dict[str, st.SearchStrategy[Event]]:
-    made = [
+    made: list[tuple[type[Event], st.SearchStrategy[Event]]] = [
         (
             CallNodeRecorded,
             _built(

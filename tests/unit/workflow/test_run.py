@@ -244,7 +244,7 @@ def test_heartbeats_come_with_jobs_when_they_are_due(store):
 
 
 def test_handles_are_recorded_with_the_states_that_led_to_them(store):
-    """The states that led to a handle are stated once, oldest first; the handle itself whenever it is reached.
+    """The states that led to a handle are stated once, oldest first; itself whenever it is reached.
 
     A rollback, here or elsewhere, may have made a known state invalid: being reached makes it valid again.
     """

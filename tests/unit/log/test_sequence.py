@@ -1,0 +1,416 @@
+"""The chain of seals: order, races, gaps, repeats, snapshots, and what is missing or broken in it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_kit import STORE_ID, WRITERS, beats, cut, flip, segment_of
+
+from eventstore import FormatError, IntegrityError, StorageError, layout
+from eventstore.filesystem import FsspecStorage, open_storage
+from eventstore.ids import EventId
+from eventstore.log.sequence import SealSequence
+from eventstore.seal import decode_snapshot
+from eventstore.testing import FaultPlan, FaultyStorage
+
+NOW = 1_715_000_000_000_000
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FsspecStorage:
+    """An empty place."""
+    return open_storage(tmp_path)
+
+
+@pytest.fixture
+def every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot after every second seal."""
+    monkeypatch.setattr(layout, "SNAPSHOT_EVERY", 2)
+
+
+def _sequence(storage: object, **options: object) -> SealSequence:
+    settings = {"store_id": STORE_ID, "software": "test", "clock": lambda: NOW}
+    return SealSequence(storage, **(settings | options))  # type: ignore[arg-type]
+
+
+def _put(storage: FsspecStorage, names: str, *, writer: int = 0, first: int = 0, at: int = 1_000_000) -> str:
+    """Put a segment with events of these names; returns its path."""
+    file, _ = segment_of(beats(*names), writer=WRITERS[writer], first=first, recorded_us=at)
+    storage.put(file.segment.path, file.data)
+    return file.segment.path
+
+
+def _grow(storage: FsspecStorage, seals: int) -> SealSequence:
+    """Make a chain of one segment of one event a seal."""
+    sequence = _sequence(storage)
+    for number in range(seals):
+        _put(storage, "x", first=number)
+        sequence.seal()
+    return sequence
+
+
+def test_an_empty_log_has_the_empty_head(storage: FsspecStorage) -> None:
+    """Size 0, number 0, the root of the empty tree; sealing nothing makes no seal."""
+    sequence = _sequence(storage)
+    head = sequence.seal()
+    assert (head.size, head.number, head.root) == (0, 0, hashlib.sha256(b"").digest())
+    assert storage.files("seals") == []
+
+
+def test_segments_are_placed_by_time_and_each_writer_in_its_order(storage: FsspecStorage) -> None:
+    """Time comes first, then the writer's id; a writer's own segments never change places."""
+    late = _put(storage, "cd", at=3_000_000)
+    other = _put(storage, "b", writer=2, at=2_000_000)
+    tie = _put(storage, "a", writer=1, at=2_000_000)
+    later = _put(storage, "e", first=2, at=3_000_000)
+    assert _sequence(storage).seal().size == 5
+    now = _sequence(storage).refresh()
+    assert [segment.path for segment in now.segments] == [tie, other, late, later]
+    assert [segment.first_position for segment in now.segments] == [0, 1, 2, 4]
+
+
+def test_a_segment_waits_for_the_one_before_it(storage: FsspecStorage) -> None:
+    """A gap in a writer's sequences is never sealed over."""
+    later = _put(storage, "cd", first=2, at=2_000_000)
+    sequence = _sequence(storage)
+    assert sequence.seal().size == 0
+    assert sequence.unsealed() == [later]
+    _put(storage, "ab", at=1_000_000)
+    assert sequence.seal().size == 4
+    assert [segment.first_sequence for segment in sequence.refresh().segments] == [0, 2]
+
+
+def test_a_repeat_under_another_digest_is_passed_over(storage: FsspecStorage) -> None:
+    """The same events put twice, together or later, are sealed once."""
+    _put(storage, "ab")
+    _put(storage, "ab")
+    sequence = _sequence(storage)
+    assert sequence.seal().size == 2
+    _put(storage, "ab")
+    _put(storage, "c", first=2)
+    assert sequence.seal().size == 3
+    assert len(sequence.unsealed()) == 2
+    assert _sequence(storage).seal().size == 3
+
+
+def test_whoever_loses_the_race_finds_the_work_done(storage: FsspecStorage) -> None:
+    """Two sequences with the same candidates make one seal, or two that follow each other."""
+    first, second = _sequence(storage), _sequence(storage)
+    first.refresh()
+    second.refresh()
+    _put(storage, "a")
+    assert first.seal().number == 1
+    _put(storage, "b", first=1)
+    head = second.seal()
+    assert (head.number, head.size) == (2, 2)
+    assert first.head() == head
+
+
+def test_a_lost_race_is_run_again(storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone else's seal under our number, put at the last moment, only makes ours the next."""
+    winner, loser = _sequence(storage), _sequence(storage)
+    _put(storage, "a")
+    real = storage.create
+
+    def create(path: str, data: bytes) -> bool:
+        monkeypatch.setattr(storage, "create", real)
+        winner.seal()
+        _put(storage, "b", writer=1)
+        return real(path, data)
+
+    monkeypatch.setattr(storage, "create", create)
+    head = loser.seal()
+    assert (head.number, head.size) == (2, 2)
+    assert _sequence(storage).head() == head
+
+
+def test_a_race_without_end_is_given_up(storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that always says "taken" gets a clear error, which says that another try may help."""
+    _put(storage, "a")
+    monkeypatch.setattr(storage, "create", lambda *_: False)
+    monkeypatch.setattr("eventstore.log.sequence._MOST_RACES", 3)
+    with pytest.raises(StorageError, match=r"3 tries .*seal again") as caught:
+        _sequence(storage).seal()
+    assert (caught.value.code, caught.value.transient) == ("seal_races", True)
+
+
+def test_own_segments_are_sealed_without_reading_them(storage: FsspecStorage) -> None:
+    """What was offered is known; and what was sealed meanwhile is not kept for ever."""
+    plan = FaultPlan()
+    sequence = _sequence(FaultyStorage(storage, plan))
+    file, hashes = segment_of(beats("a"))
+    storage.put(file.segment.path, file.data)
+    sequence.offer(file.segment, hashes)
+    assert sequence.seal(look=False).size == 1
+    assert not any(file.segment.path in line for line in plan.trace)
+    sequence.offer(file.segment, hashes)
+    assert sequence.seal(look=False).number == 1
+    assert sequence._described == {}
+
+
+def test_others_segments_are_found_only_by_looking(storage: FsspecStorage) -> None:
+    """A seal in passing need not list folders."""
+    _put(storage, "a")
+    sequence = _sequence(storage)
+    assert sequence.seal(look=False).size == 0
+    assert sequence.seal().size == 1
+
+
+def test_old_folders_are_looked_into_when_asked(storage: FsspecStorage) -> None:
+    """Without `everywhere` only folders from two days before the last seal on."""
+    sequence = _grow(storage, 1)
+    made, _ = segment_of(beats("z"), writer=WRITERS[1])
+    name = layout.parse_segment(made.segment.path)
+    assert name is not None
+    recent = dt.datetime.fromtimestamp(NOW / 1e6, dt.UTC)
+    folders = {}
+    for days in (0, 2, 3):
+        day = layout.segment_day(recent - dt.timedelta(days=days))
+        folders[days] = layout.segment_path(day, WRITERS[1], 0, name.digest)
+    storage.put(folders[3], made.data)
+    assert sequence.unsealed() == []
+    assert sequence.unsealed(everywhere=True) == [folders[3]]
+    storage.put(folders[2], made.data)
+    storage.put(folders[0], made.data)
+    assert sequence.unsealed() == [folders[2], folders[0]]
+    assert sequence.seal().size == 2
+    assert sequence.seal(everywhere=True).size == 2
+
+
+def test_an_unreadable_segment_is_left_out(
+    storage: FsspecStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others are sealed; the log says which one is not."""
+    bad = _put(storage, "a")
+    cut(tmp_path / bad, 100)
+    _put(storage, "b", writer=1)
+    with caplog.at_level(logging.WARNING):
+        assert _sequence(storage).seal().size == 1
+    assert bad in caplog.text
+
+
+def test_foreign_files_among_segments_are_not_looked_at(storage: FsspecStorage) -> None:
+    """Names that are not of the format are nobody's events."""
+    storage.put("segments/2024/05/06/readme.txt", b"hello")
+    storage.put("segments/else.parquet", b"hello")
+    sequence = _sequence(storage)
+    assert sequence.unsealed(everywhere=True) == []
+    assert sequence.seal(everywhere=True).size == 0
+
+
+def test_levels_come_from_the_writers_ends(storage: FsspecStorage) -> None:
+    """An event is sealed when its writer's sealed sequences go beyond it."""
+    _put(storage, "ab")
+    sequence = _sequence(storage)
+    sequence.seal()
+    assert sequence.sealed_end(WRITERS[0]) == 2
+    assert sequence.sealed_end(WRITERS[1]) == 0
+    assert sequence.level_is_sealed(EventId(WRITERS[0], 1))
+    assert not sequence.level_is_sealed(EventId(WRITERS[0], 2))
+
+
+# opening --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seals", [0, 1, 2, 3, 4, 5, 7, 8, 9])
+def test_the_head_is_found_with_few_questions(storage: FsspecStorage, every_second: None, seals: int) -> None:
+    """A snapshot and what is after it are read, not all of the chain."""
+    made = _grow(storage, seals)
+    plan = FaultPlan()
+    fresh = _sequence(FaultyStorage(storage, plan))
+    assert fresh.head() == made.head()
+    assert fresh.refresh().segments == made.refresh().segments
+    reads = [line for line in plan.trace if line.startswith("read")]
+    assert len(reads) <= 5
+    assert not any(line.startswith("files") for line in plan.trace)
+
+
+def test_a_snapshot_is_written_in_time_and_says_what_the_chain_says(
+    storage: FsspecStorage, every_second: None
+) -> None:
+    """After every so many seals."""
+    now = _grow(storage, 5).refresh()
+    snapshots = [entry.path for entry in storage.files("seals") if layout.parse_snapshot(entry.path)]
+    assert snapshots == [layout.snapshot_path(2), layout.snapshot_path(4)]
+    read = decode_snapshot(snapshots[1], storage.read(snapshots[1]))
+    assert read.segments == now.segments[:4]
+    assert read.writers == {WRITERS[0]: 4}
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "of another number"])
+def test_a_bad_snapshot_is_not_used(
+    storage: FsspecStorage, tmp_path: Path, every_second: None, harm: str
+) -> None:
+    """The seals serve without it, and the answer is the same."""
+    head = _grow(storage, 5).head()
+    path = tmp_path / layout.snapshot_path(4)
+    if harm == "gone":
+        path.unlink()
+    elif harm == "cut":
+        cut(path, 100)
+    elif harm == "flipped":
+        flip(path, path.stat().st_size // 2)
+    else:
+        shutil.copy(tmp_path / layout.snapshot_path(2), path)
+    assert _sequence(storage).head() == head
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_fail_the_seal(
+    storage: FsspecStorage, every_second: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is derived: the seal stands, the log says so."""
+    plan = FaultPlan(at=0, strikes=None, only=frozenset({"put"}))
+    sequence = _sequence(FaultyStorage(storage, plan))
+    for number in range(2):
+        _put(storage, "x", first=number)
+        sequence.seal()
+    assert "the seal stands, its snapshot was not written" in caplog.text
+    assert _sequence(storage).head().number == 2
+
+
+@pytest.mark.parametrize("seals", [2, 3, 6, 9])
+def test_a_missing_seal_does_not_pass_for_the_end(storage: FsspecStorage, seals: int) -> None:
+    """Whichever one of them is gone, but the newest: opening says which, and nothing is sealed over it."""
+    _grow(storage, seals)
+    for number in range(1, seals):
+        raw = storage.read(layout.seal_path(number))
+        storage.delete(layout.seal_path(number))
+        with pytest.raises(IntegrityError, match="it is not there") as caught:
+            _sequence(storage).seal()
+        assert caught.value.code == "seal_damaged"
+        assert caught.value.path == layout.seal_path(number)
+        storage.put(layout.seal_path(number), raw)
+    assert _sequence(storage).head().number == seals
+
+
+def test_seals_that_come_while_we_look_are_no_gap(
+    storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that moves on between two questions is not taken for a hole."""
+    made = _grow(storage, 1)
+    real = storage.exists
+    asked: list[str] = []
+
+    def exists(path: str) -> bool:
+        asked.append(path)
+        if path == layout.seal_path(3) and len(asked) > 2:
+            monkeypatch.setattr(storage, "exists", real)
+            for number in (1, 2):
+                _put(storage, "x", first=number)
+                made.seal()
+        return real(path)
+
+    monkeypatch.setattr(storage, "exists", exists)
+    assert _sequence(storage).head().number == 3
+
+
+def test_a_seal_of_a_newer_format_stops_the_reader(storage: FsspecStorage) -> None:
+    """Nothing of it is guessed."""
+    _grow(storage, 1)
+    body = b'{"format":2}'
+    raw = b'{"digest":"%b","seal":%b}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
+    storage.put(layout.seal_path(2), raw)
+    with pytest.raises(FormatError) as caught:
+        _sequence(storage).head()
+    assert caught.value.code == "newer_format"
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "swapped", "of another store"])
+def test_a_damaged_chain_stops_the_reader(storage: FsspecStorage, tmp_path: Path, harm: str) -> None:
+    """The error names the first seal that is wrong; a sequence that is open keeps what it had."""
+    open_one = _grow(storage, 2)
+    before = open_one.refresh()
+    _put(storage, "x", first=2)
+    _sequence(storage).seal()
+    second, third = tmp_path / layout.seal_path(2), tmp_path / layout.seal_path(3)
+    if harm == "cut":
+        cut(second, 99)
+    elif harm == "flipped":
+        flip(second, 200)
+    elif harm == "swapped":
+        raw = second.read_bytes()
+        second.write_bytes(third.read_bytes())
+        third.write_bytes(raw)
+    else:
+        other = open_storage(tmp_path / "other")
+        sequence = _sequence(other, store_id="cd" * 16)
+        for number in range(2):
+            _put(other, "x", first=number)
+            sequence.seal()
+        shutil.copy(tmp_path / "other" / layout.seal_path(2), second)
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as caught:
+            _sequence(storage).head()
+        assert caught.value.code == "seal_damaged"
+        assert caught.value.path == layout.seal_path(2)
+    assert open_one._now is before
+
+
+def test_what_does_not_follow_is_not_taken_over(storage: FsspecStorage) -> None:
+    """A seal that others put on another history is refused, and the sequence stays as it was."""
+    sequence = _grow(storage, 1)
+    raw = storage.read(layout.seal_path(1))
+    storage.put(layout.seal_path(2), raw)
+    for _ in range(2):
+        with pytest.raises(IntegrityError):
+            sequence.head()
+    storage.delete(layout.seal_path(2))
+    assert sequence.head().number == 1
+
+
+# one sealer -----------------------------------------------------------------------------------------------
+
+
+class _Plain:
+    """A storage that has no atomic put-if-absent."""
+
+    def __init__(self, storage: FsspecStorage) -> None:
+        self._storage = storage
+        self.abilities = type(storage.abilities)(atomic_create=False, local=True, shared=True)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._storage, name)
+
+    def create(self, path: str, data: bytes) -> bool:
+        raise StorageError("no", code="no_atomic_create", path=path)
+
+
+def test_without_put_if_absent_sealing_needs_a_guard(storage: FsspecStorage) -> None:
+    """Without one it refuses; with one it seals, inside the guard."""
+    _put(storage, "a")
+    with pytest.raises(StorageError) as caught:
+        _sequence(_Plain(storage)).seal()
+    assert caught.value.code == "no_atomic_create"
+    entered: list[str] = []
+
+    @contextlib.contextmanager
+    def guard() -> Iterator[None]:
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    sequence = _sequence(_Plain(storage), turn=guard, single_sealer=True)
+    assert sequence.seal().size == 1
+    assert entered == ["in", "out"]
+    _put(storage, "b", first=1)
+    assert sequence.seal().number == 2
+
+
+def test_errors_of_storage_come_out_and_do_no_harm(storage: FsspecStorage) -> None:
+    """Wherever a seal is interrupted by an error, the next one goes on."""
+    _put(storage, "a")
+    counted = FaultPlan()
+    _sequence(FaultyStorage(storage, counted)).head()
+    for at in range(len(counted.trace)):
+        sequence = _sequence(FaultyStorage(storage, FaultPlan(at)))
+        with pytest.raises(StorageError):
+            sequence.seal()
+        assert sequence.seal().size == 1
+    assert [entry.path for entry in storage.files("seals", temporary=True)] == [layout.seal_path(1)]
