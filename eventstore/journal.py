@@ -394,17 +394,20 @@ class JournalFolder:
             However long it takes. Otherwise the turn is only good manners, and after `TURN_SECONDS` the
             caller goes on without it: the seal's number decides who wins.
         """
-        with _translated("make", self.path):
+        path = self.path.parent / "sealing.turn"
+        with _translated("make", path):
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                self.path.parent / "sealing.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             until = time.monotonic() + TURN_SECONDS
-            while not _take_turn(descriptor, wait=wait) and time.monotonic() < until:
-                time.sleep(0.002)
+            with _translated("lock", path):
+                while not _take_turn(descriptor, wait=wait) and time.monotonic() < until:
+                    time.sleep(0.002)
             yield
         finally:
+            # Not by closing alone: a process that was forked meanwhile has the descriptor too.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_kit import WRITERS, beat, beats, cut, flip, rows_of, value
+from store_kit import WRITERS, beat, beats, cut, flip, one, rows_of, value
 
 from eventstore import FormatError, IntegrityError, StateError, StorageError
 from eventstore.ids import WriterId
@@ -301,6 +302,40 @@ def test_a_writers_lock_has_its_name_only_when_it_is_held(
     assert [path.name for path in folder.path.iterdir()] == [f"{WRITERS[0]}.lock"]
     assert list(folder.dead_writers()) == []
     lock.release(remove=True)
+
+
+def test_a_turn_to_seal_ends_for_forked_children_too(tmp_path: Path) -> None:
+    """A child that was forked amid the turn does not hold it on."""
+    folder = JournalFolder(tmp_path)
+    reading, writing = os.pipe()
+    with folder.sealing_turn(wait=True):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    os.close(reading)
+    descriptor = os.open(one(tmp_path.rglob("sealing.turn")), os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    os.close(writing)
+    os.waitpid(child, 0)
+
+
+def test_a_turn_that_cannot_be_taken_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filesystem without locks is refused in our words."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("eventstore.journal.fcntl.flock", refuse)
+    with (
+        pytest.raises(StorageError, match="EVENTSTORE_STATE"),
+        JournalFolder(tmp_path).sealing_turn(wait=True),
+    ):
+        pass
 
 
 def test_a_read_only_state_folder_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
