@@ -7,9 +7,10 @@ right. The footer says who wrote which events, for readers who have only the fil
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from eventstore import layout
-from eventstore.codec.schema import DICTIONARY_COLUMNS, FORMAT_VERSION, SCHEMA
-from eventstore.errors import EventStoreError, FormatError, IntegrityError, NotFoundError
+from eventstore.codec.schema import DICTIONARY_COLUMNS, FORMAT_VERSION, HEADER_COLUMNS, SCHEMA
+from eventstore.errors import (
+    EventStoreError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    StorageError,
+)
 from eventstore.filesystem import Storage
 from eventstore.ids import Digest, EventId, Position, WriterId
 
@@ -185,13 +192,25 @@ def read_segment(
         pq.ParquetFile(source, page_checksum_verification=True) as file,
     ):
         _check_footer(path, file)
+        asked = pa.schema([SCHEMA.field(name) for name in dict.fromkeys(columns or SCHEMA.names)])
+        there = [name for name in asked.names if name in file.schema_arrow.names]
         start = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if start + rows > first_row:
-                table = file.read_row_group(group, columns=columns)
-                yield start, table.replace_schema_metadata(None)
+                yield start, _with_nulls(file.read_row_group(group, columns=there), asked)
             start += rows
+
+
+def _with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Add the columns that are younger than the file: nobody said them then."""
+    if table.num_columns == len(schema):
+        return table.select(schema.names).replace_schema_metadata(None)
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 @contextlib.contextmanager
@@ -202,7 +221,17 @@ def _translated(path: str, storage: Storage) -> Iterator[None]:
         raise missing(path, storage.url) from error
     except EventStoreError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
+    except OSError as error:
+        if error.errno is None:  # Arrow's own: the bytes do not decode
+            raise damaged(path, str(error)) from error
+        raise StorageError(
+            f"the segment {path!r} in {storage.url} could not be read: {error.strerror or error}; check the "
+            "place, then read again",
+            code="segment_unreadable",
+            transient=error.errno in (errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO),
+            path=path,
+        ) from error
+    except (pa.ArrowException, ValueError, KeyError, AttributeError) as error:
         raise damaged(path, str(error)) from error
 
 
@@ -225,10 +254,11 @@ def check_bytes(path: str, raw: bytes) -> None:
         raise damaged(path, f"its {len(raw)} bytes have SHA-256 {found}")
 
 
-def describe(storage: Storage, path: str) -> tuple[Segment, list[bytes]]:
+def describe(storage: Storage, path: str, *, store_id: str) -> tuple[Segment, list[bytes]]:
     """Return what is known of a segment that someone else wrote, and its event hashes in order.
 
-    The whole file is read and compared with the digest in its name. Raises like `read_segment`.
+    The whole file is read and compared with the digest in its name. Raises like `read_segment`, and
+    FormatError (code ``other_store``) for a segment of another store.
     """
     name = layout.parse_segment(path)
     if name is None:
@@ -238,16 +268,44 @@ def describe(storage: Storage, path: str) -> tuple[Segment, list[bytes]]:
         raw = storage.read(path)
         check_bytes(path, raw)
         with pq.ParquetFile(pa.BufferReader(raw)) as file:
-            _check_footer(path, file)
+            footer = _check_footer(path, file)
             table = file.read(columns=columns)
+    if footer.get("store_id") != store_id:
+        raise FormatError(
+            f"a segment of the store {store_id} was expected in {path!r}, found one of "
+            f"{footer.get('store_id')!r}; move it out of this store",
+            code="other_store",
+            path=path,
+        )
+    if not table.num_rows:
+        raise damaged(path, "it holds no event")
     known = _facts(table)
     if (known["writer"], known["first_sequence"]) != (name.writer, name.first_sequence):
         raise damaged(path, f"its first event is {known['writer']}-{known['first_sequence']}")
+    _check_run(path, table)
+    if footer.get("events_digest") != events_digest(table["event_hash"]):
+        raise damaged(path, "its event hashes do not have the digest that its footer states")
     segment = Segment(path=path, digest=name.digest, size_bytes=len(raw), **known)
     return segment, table["event_hash"].to_pylist()
 
 
-def _check_footer(path: str, file: pq.ParquetFile) -> None:
+def _check_run(path: str, table: pa.Table) -> None:
+    """Check that rows are by one writer, numbered without a gap, and in order of time."""
+    first, rows = table["sequence"][0].as_py(), table.num_rows
+    times = table["recorded_at"].combine_chunks().cast(pa.int64())
+    checks = {
+        "by one writer": pc.equal(table["writer"], table["writer"][0]),
+        "numbered without a gap": pc.equal(
+            table["sequence"], pa.chunked_array([pa.arange(first, first + rows)])
+        ),
+        "in order of time": pc.less_equal(times[:-1], times[1:]),
+    }
+    for words, good in checks.items():
+        if good.null_count or not pc.all(good, min_count=0).as_py():
+            raise damaged(path, f"its events were expected {words}, and are not")
+
+
+def _check_footer(path: str, file: pq.ParquetFile) -> Mapping[str, Any]:
     raw = (file.schema_arrow.metadata or {}).get(_META)
     if raw is None:
         raise FormatError(
@@ -256,7 +314,8 @@ def _check_footer(path: str, file: pq.ParquetFile) -> None:
             code="not_a_segment",
             path=path,
         )
-    version = json.loads(raw).get("format")
+    footer: Mapping[str, Any] = json.loads(raw)
+    version = footer.get("format")
     if version != FORMAT_VERSION:
         raise FormatError(
             f"a segment of format {FORMAT_VERSION} was expected in {path!r}, found format {version}; "
@@ -265,9 +324,15 @@ def _check_footer(path: str, file: pq.ParquetFile) -> None:
             path=path,
         )
     types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-    wrong = sorted(field.name for field in SCHEMA if types.get(field.name) != field.type)
+    wrong = sorted(
+        field.name
+        for field in SCHEMA
+        if types.get(field.name, field.type) != field.type
+        or (field.name in HEADER_COLUMNS and field.name not in types)
+    )
     if wrong:
         raise damaged(path, f"the columns {wrong} are missing or of another type")
+    return footer
 
 
 def damaged(path: str, found: str) -> IntegrityError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,10 @@ import pyarrow.compute as pc
 from eventstore.codec.schema import BODY_COLUMNS, DICTIONARY_COLUMNS
 from eventstore.hashing import bencode
 
-__all__ = ["event_hashes", "kind_hashes"]
+__all__ = ["NO_HASH", "event_hashes", "kind_hashes"]
+
+NO_HASH = bytes(32)
+"""Stands for the hash of a row that is no event of the format; no event has it."""
 
 _BINARY = pa.binary()
 _BULK_BYTES = 256 * 1024 * 1024
@@ -28,7 +32,9 @@ _REPEATING = frozenset({*DICTIONARY_COLUMNS, "cached"})
 def event_hashes(table: pa.Table) -> list[bytes]:
     """Recompute the hashes of all rows of a table with the columns of a segment, in row order.
 
-    The stored ``event_hash`` is not looked at. Rows whose body was erased enter by ``body_digest``.
+    The stored ``event_hash`` is not looked at. Rows whose body was erased enter by ``body_digest``. A row
+    that the format does not allow gets `NO_HASH`: one whose header has a null, with both a salt and a body
+    digest or neither, with a body beside its digest, or with a null inside a list.
     """
     if table.num_rows > 1 and table.nbytes > _BULK_BYTES:
         half = table.num_rows // 2
@@ -42,17 +48,65 @@ def event_hashes(table: pa.Table) -> list[bytes]:
         if name in table.column_names and table[name].null_count < table.num_rows
     ]
     columns = {name: _one_array(table[name]) for name in used}
+    unsound = _unsound_rows(columns, table.num_rows)
+    if unsound:
+        hashes = [NO_HASH] * table.num_rows
+        sound = [place for place in range(table.num_rows) if place not in unsound]
+        for place, digest in zip(sound, event_hashes(table.take(pa.array(sound, pa.int64()))), strict=True):
+            hashes[place] = digest
+        return hashes
     codes = columns["kind"].dictionary_encode().indices
     filled = _filled(columns, codes)
     if len(filled) == 1:
         return kind_hashes(columns)
-    hashes: list[bytes] = [b""] * table.num_rows
+    hashes = [NO_HASH] * table.num_rows
     for code, names in enumerate(filled):
         places = pc.indices_nonzero(pc.equal(codes, code))
         digests = kind_hashes({name: columns[name].take(places) for name in names})
         for place, digest in zip(memoryview(places.buffers()[1]).cast("Q"), digests, strict=True):
             hashes[place] = digest
     return hashes
+
+
+def _unsound_rows(columns: Mapping[str, pa.Array], rows: int) -> set[int]:
+    """Rows in which something would not be committed to, or could be read in two ways."""
+    bad: set[int] = set()
+    for name in _HEADER:
+        if name not in columns:
+            return set(range(rows))
+        if columns[name].null_count:
+            bad.update(pc.indices_nonzero(columns[name].is_null()).to_pylist())
+    salt, erased = columns.get("salt"), columns.get("body_digest")
+    if erased is not None or salt is None or salt.null_count:
+        hidden = [False] * rows if erased is None else erased.is_valid().to_pylist()
+        salted = [False] * rows if salt is None else salt.is_valid().to_pylist()
+        bad.update(place for place in range(rows) if hidden[place] == salted[place])
+    for name in BODY_COLUMNS:
+        if name not in columns:
+            continue
+        column = columns[name]
+        if erased is not None:
+            bad.update(pc.indices_nonzero(pc.and_(column.is_valid(), erased.is_valid())).to_pylist())
+        if pa.types.is_list(column.type) and _null_items(column):
+            bad.update(place for place, cell in enumerate(column.to_pylist()) if _null_inside(cell))
+    return bad
+
+
+def _null_items(column: pa.Array) -> bool:
+    items = column.flatten()
+    members = items.flatten() if pa.types.is_struct(items.type) else []
+    return items.null_count > 0 or any(
+        _null_items(member) for member in members if pa.types.is_list(member.type)
+    )
+
+
+def _null_inside(cell: list[Any] | None) -> bool:
+    for item in cell or ():
+        if item is None:
+            return True
+        if isinstance(item, dict) and any(isinstance(own, list) and None in own for own in item.values()):
+            return True
+    return False
 
 
 def _filled(columns: Mapping[str, pa.Array], codes: pa.Array) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from store_kit import DAY, STORE_ID, WRITERS, beats, cut, flip, rows_of, segment_of, value
 
 from eventstore import FormatError, IntegrityError, NotFoundError, layout
+from eventstore.codec.canonical import event_hashes
 from eventstore.codec.rows import table_of
 from eventstore.codec.schema import SCHEMA
 from eventstore.filesystem import FsspecStorage, open_storage
@@ -74,7 +76,7 @@ def test_a_segment_holds_its_own_events_and_no_others(made: SegmentFile) -> None
 
 def test_another_reads_what_was_written(storage: FsspecStorage, stored: Path, made: SegmentFile) -> None:
     """`describe` finds the same facts, and the hashes in order, from the file alone."""
-    segment, hashes = describe(storage, made.segment.path)
+    segment, hashes = describe(storage, made.segment.path, store_id=STORE_ID)
     assert segment == made.segment
     ((start, table),) = read_segment(storage, made.segment.path)
     assert start == 0
@@ -108,7 +110,7 @@ def test_a_missing_segment_is_not_found(storage: FsspecStorage, made: SegmentFil
     """The error names the file and says what to do."""
     for call in (
         lambda: list(read_segment(storage, made.segment.path)),
-        lambda: describe(storage, made.segment.path),
+        lambda: describe(storage, made.segment.path, store_id=STORE_ID),
     ):
         with pytest.raises(NotFoundError, match="restore it from a copy") as caught:
             call()
@@ -124,7 +126,7 @@ def test_a_truncated_segment_is_damage(
     cut(stored, length if length >= 0 else len(made.data) + length)
     for call in (
         lambda: list(read_segment(storage, made.segment.path)),
-        lambda: describe(storage, made.segment.path),
+        lambda: describe(storage, made.segment.path, store_id=STORE_ID),
     ):
         with pytest.raises(IntegrityError, match="restore the file from a copy") as caught:
             call()
@@ -137,10 +139,10 @@ def test_a_flipped_bit_anywhere_is_damage(storage: FsspecStorage, stored: Path, 
     for offset in range(0, len(made.data), 97):
         flip(stored, offset, offset % 8)
         with pytest.raises(IntegrityError) as caught:
-            describe(storage, made.segment.path)
+            describe(storage, made.segment.path, store_id=STORE_ID)
         assert caught.value.code == "segment_damaged"
         flip(stored, offset, offset % 8)
-    describe(storage, made.segment.path)
+    describe(storage, made.segment.path, store_id=STORE_ID)
 
 
 def _rewritten(made: SegmentFile, *, meta: dict[str, Any] | None, table: pa.Table | None = None) -> bytes:
@@ -196,7 +198,7 @@ def test_a_footer_that_is_no_object_is_damage(storage: FsspecStorage, made: Segm
 def test_a_path_that_is_no_segments_is_refused(storage: FsspecStorage) -> None:
     """`describe` reads nothing that is not named as the format says."""
     with pytest.raises(FormatError, match="a segment's path was expected"):
-        describe(storage, "segments/else.parquet")
+        describe(storage, "segments/else.parquet", store_id=STORE_ID)
 
 
 def test_events_under_the_name_of_others_are_damage(storage: FsspecStorage) -> None:
@@ -207,7 +209,7 @@ def test_events_under_the_name_of_others_are_damage(storage: FsspecStorage) -> N
     path = layout.segment_path(name.day, name.writer, 4, name.digest)
     storage.put(path, made.data)
     with pytest.raises(IntegrityError, match="its first event is") as caught:
-        describe(storage, path)
+        describe(storage, path, store_id=STORE_ID)
     assert caught.value.code == "segment_damaged"
 
 
@@ -218,3 +220,58 @@ def test_the_name_of_a_segment_is_that_of_its_bytes() -> None:
     table = table_of(rows_of(beats("a")), writer=WRITERS[0], actor=None, software=None)
     paths = {encode_segment(table, day=DAY, store_id=STORE_ID).segment.path for _ in range(2)}
     assert len(paths) == 1
+
+
+def test_a_segment_of_another_store_is_refused(
+    storage: FsspecStorage, stored: Path, made: SegmentFile
+) -> None:
+    """A copy from elsewhere is told by its footer, so nobody seals it here."""
+    with pytest.raises(FormatError, match="one of") as caught:
+        describe(storage, made.segment.path, store_id="cd" * 16)
+    assert caught.value.code == "other_store"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("writer", WRITERS[1], "by one writer"),
+        ("sequence", 9, "without a gap"),
+        ("recorded_at", 1, "in order of time"),
+        ("event_hash", bytes(32), "footer states"),
+    ],
+)
+def test_rows_that_are_no_run_of_one_writer_are_refused(
+    storage: FsspecStorage, made: SegmentFile, column: str, value: object, words: str
+) -> None:
+    """Whoever seals a segment of another first sees that its rows are what a writer puts."""
+    footer = pq.ParquetFile(pa.BufferReader(made.data)).schema_arrow.metadata
+    table = pq.read_table(pa.BufferReader(made.data))
+    cells = (
+        table[column].cast(pa.int64()).to_pylist() if column == "recorded_at" else table[column].to_pylist()
+    )
+    cells[1] = value
+    changed = pa.array(cells, pa.int64()).cast(table[column].type) if column == "recorded_at" else cells
+    place = table.schema.get_field_index(column)
+    table = table.set_column(place, table.schema.field(column), pa.array(changed, table[column].type))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(footer), sink)
+    raw = sink.getvalue().to_pybytes()
+    path = layout.segment_path(DAY, WRITERS[0], 5, hashlib.sha256(raw).hexdigest())
+    storage.put(path, raw)
+    with pytest.raises(IntegrityError, match=words):
+        describe(storage, path, store_id=STORE_ID)
+
+
+def test_columns_that_are_younger_than_a_file_are_null(storage: FsspecStorage, made: SegmentFile) -> None:
+    """A file from before a body column was added is read, and the hashes of its events stand."""
+    parquet = pq.ParquetFile(pa.BufferReader(made.data))
+    footer, table = parquet.schema_arrow.metadata, parquet.read()
+    empty = [name for name in ("payload", "stream") if table[name].null_count == table.num_rows]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.drop_columns(empty).replace_schema_metadata(footer), sink)
+    raw = sink.getvalue().to_pybytes()
+    path = layout.segment_path(DAY, WRITERS[0], 5, hashlib.sha256(raw).hexdigest())
+    ((_, found),) = read_segment(storage, path, raw=raw)
+    assert empty
+    assert found.schema == SCHEMA
+    assert event_hashes(found) == table["event_hash"].to_pylist()

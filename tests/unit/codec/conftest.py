@@ -12,7 +12,7 @@ import pytest
 
 from eventstore.codec.rows import Row
 from eventstore.codec.schema import SCHEMA
-from eventstore.events.registry import AUDIT_FIELDS, default_registry
+from eventstore.events.registry import AUDIT_FIELDS, Registry
 
 USERS_KINDS = {
     "lab.sample_measured": ("job_id", "stream", "payload"),
@@ -31,7 +31,7 @@ def random_rows() -> Callable[..., list[Row]]:
 
 def _random_rows(count: int, *, seed: int, missing: float = 0.3, kinds: int | None = None) -> list[Row]:
     rng = random.Random(seed)
-    columns = {event_type.kind: event_type.columns for event_type in default_registry} | USERS_KINDS
+    columns = {event_type.kind: event_type.columns for event_type in Registry()} | USERS_KINDS
     names = sorted(columns)[:kinds]
     rows = []
     for sequence in range(count):

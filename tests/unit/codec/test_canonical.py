@@ -140,3 +140,38 @@ def altered(value: Any) -> Any:
             return value[1:]
         case _:
             return f"{value}x"
+
+
+def _spoken_beside_digest(row: dict[str, Any]) -> None:
+    body = {name: row[name] for name in BODY_COLUMNS if row[name] is not None}
+    row["body_digest"] = body_digest(row["salt"], bencode(plain(body)))
+    row.update(salt=None, actor="mallory")
+
+
+HARMS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a body beside its digest": _spoken_beside_digest,
+    "a salt beside a digest": lambda row: row.update(body_digest=bytes(32)),
+    "neither salt nor digest": lambda row: row.update(salt=None),
+    "a null in a list": lambda row: row.update(children=["a", None]),
+    "a null struct in a list": lambda row: row.update(tags=[None]),
+    "a null deep in a list": lambda row: row.update(
+        arguments=[{"key": "k", "position": None, "upstreams": [None], "value_hash": "v"}]
+    ),
+    "no kind": lambda row: row.update(kind=None),
+    "no time": lambda row: row.update(recorded_at=None),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_row_that_the_format_does_not_allow_has_no_hash(random_rows: Rows, harm: str) -> None:
+    """What could be read in two ways, or would not be committed to, never gets an event's hash."""
+    table = made(random_rows(20, seed=3))
+    rows = table.to_pylist()
+    HARMS[harm](rows[7])
+    hashes = event_hashes(pa.Table.from_pylist(rows, schema=SCHEMA))
+    assert hashes.pop(7) == canonical.NO_HASH
+    expected = table["event_hash"].to_pylist()
+    del expected[7]
+    assert hashes == expected
+    alone = pa.Table.from_pylist([rows[7]], schema=SCHEMA)
+    assert event_hashes(alone) == [canonical.NO_HASH]

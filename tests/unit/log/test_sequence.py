@@ -40,9 +40,19 @@ def _sequence(storage: object, **options: object) -> SealSequence:
     return SealSequence(storage, **(settings | options))  # type: ignore[arg-type]
 
 
-def _put(storage: FsspecStorage, names: str, *, writer: int = 0, first: int = 0, at: int = 1_000_000) -> str:
+def _put(
+    storage: FsspecStorage,
+    names: str,
+    *,
+    writer: int = 0,
+    first: int = 0,
+    at: int = 1_000_000,
+    store_id: str = STORE_ID,
+) -> str:
     """Put a segment with events of these names; returns its path."""
-    file, _ = segment_of(beats(*names), writer=WRITERS[writer], first=first, recorded_us=at)
+    file, _ = segment_of(
+        beats(*names), writer=WRITERS[writer], first=first, recorded_us=at, store_id=store_id
+    )
     storage.put(file.segment.path, file.data)
     return file.segment.path
 
@@ -342,7 +352,7 @@ def test_a_damaged_chain_stops_the_reader(storage: FsspecStorage, tmp_path: Path
         other = open_storage(tmp_path / "other")
         sequence = _sequence(other, store_id="cd" * 16)
         for number in range(2):
-            _put(other, "x", first=number)
+            _put(other, "x", first=number, store_id="cd" * 16)
             sequence.seal()
         shutil.copy(tmp_path / "other" / layout.seal_path(2), second)
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -393,3 +394,21 @@ def test_a_receipt_says_how_safe_its_events_are(place: Path) -> None:
             assert _levels(other, receipt.last) == [Level.DURABLE]
             other.seal()
         assert receipt.level() is Level.SEALED
+
+
+def test_a_digest_without_its_bytes_is_refused(place: Path) -> None:
+    """An event never points at bytes that are not there; once they are put, it is taken."""
+    data = b"bytes that were forgotten"
+    event = ValueRecorded(
+        value_hash="0" * 40,
+        type_name="builtins.bytes",
+        size_bytes=len(data),
+        data_digest=hashlib.sha256(data).hexdigest(),
+    )
+    with open_store(place) as store:
+        with pytest.raises(InvalidEventError, match="put them first") as caught:
+            store.append(event)
+        assert caught.value.code == "value_not_stored"
+        store.values.put(data)
+        store.append(event)
+        assert store.lookup.value("0" * 40).data == data
