@@ -12,9 +12,10 @@ import errno
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -24,7 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from eventstore.errors import EventStoreError, NotFoundError, StorageError
 
-__all__ = ["Abilities", "Entry", "FsspecStorage", "Storage", "mask_url", "open_storage"]
+__all__ = ["Abilities", "Entry", "FsspecStorage", "Storage", "mask_url", "open_storage", "storage_error"]
 
 TEMPORARY = ".tmp-"
 """Files whose name begins so are half-written leftovers; no reader looks at them."""
@@ -41,7 +42,8 @@ class Abilities:
     """What a place can do; read it instead of trying."""
 
     atomic_create: bool
-    """`create` is exclusive among all processes that share the place."""
+    """`create` is exclusive among all processes that share the place. On a local disk this is known only
+    after the first `create`: some filesystems have no hard links."""
     local: bool
     """Files have paths on this machine, so they can be memory-mapped."""
     shared: bool
@@ -110,9 +112,10 @@ class Storage(Protocol):
         """Return what polars can scan: a local path, or the file's bytes in memory."""
 
 
-# `user@`, and `user:password@` even where the password has unescaped slashes, as AWS's do; not `:8080/`.
-_USER = re.compile(r"://(?:[^/@\s:]*:(?![0-9]+/)[^@\s]*|[^/@\s]+)@")
-_WORDS = "key|secret|token|passw|pwd|sig|credential|sas"
+# `user@`, and `user:password@` up to the last `@`: passwords come with slashes, as AWS's do, or with an `@`.
+# `host:8080/a@b` looks like one, and is masked too: rather too much than a secret.
+_USER = re.compile(r"://(?:[^/@\s:]*:\S*|[^/\s]+)@")
+_WORDS = "key|secret|token|passw|pwd|sig|credential|sas|auth(?!or)"
 _PAIR = re.compile(
     rf"""([\w-]*(?:{_WORDS})[\w-]*['"]?\s*[=:]\s*)(?:'[^']*'|"[^"]*"|[^&;,\s'"}}]+)""", re.IGNORECASE
 )
@@ -132,7 +135,7 @@ def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
     ------
     StorageError
         No filesystem for this protocol (code ``unknown_protocol``), or its package is not installed
-        (code ``missing_package``).
+        (code ``missing_package``), or the server does not answer (``transient``).
     """
     text = os.fspath(url)
     protocol = text.partition("://")[0] if "://" in text else "file"
@@ -155,6 +158,11 @@ def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
             code="missing_package",
             url=mask_url(text),
         ) from None
+    except Exception as error:
+        # Some filesystems connect when they are made.
+        if not isinstance(error, OSError) and type(error).__module__ == "builtins":
+            raise
+        raise storage_error("open", "/", mask_url(text), error) from None
     return FsspecStorage(filesystem, root, url=mask_url(text), protocol=protocol)
 
 
@@ -204,7 +212,7 @@ class FsspecStorage:
             raise
         except FileNotFoundError as error:
             if verb in ("write", "create"):
-                raise _storage_error(verb, path, self._url, error) from error
+                raise storage_error(verb, path, self._url, error) from error
             raise NotFoundError(
                 f"{verb} {path!r} in {self._url}: there is no such file; "
                 "`eventstore verify` says what else is missing",
@@ -215,7 +223,7 @@ class FsspecStorage:
             # Clients of object stores have errors of their own; what Python raises itself is a bug.
             if not isinstance(error, OSError) and type(error).__module__ == "builtins":
                 raise
-            raise _storage_error(verb, path, self._url, error) from error
+            raise storage_error(verb, path, self._url, error) from error
 
     def read(self, path: str) -> bytes:  # noqa: D102 - see Storage
         with self._translated("read", path):
@@ -282,6 +290,7 @@ class FsspecStorage:
                     return False
                 except OSError as error:
                     if error.errno in _NO_LINKS:
+                        self._abilities = replace(self._abilities, atomic_create=False)
                         raise self._no_atomic_create(target.name) from error
                     raise
             else:
@@ -293,9 +302,13 @@ class FsspecStorage:
 
     def exists(self, path: str) -> bool:  # noqa: D102 - see Storage
         with self._translated("look for", path):
-            if self._local:
-                return Path(self._full(path)).is_file()
-            return bool(self._fs.isfile(self._full(path)))
+            # Neither is_file nor fsspec's isfile: for them a passing fault means that there is no file.
+            try:
+                if self._local:
+                    return stat.S_ISREG(Path(self._full(path)).stat().st_mode)
+                return bool(self._fs.info(self._full(path))["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def size(self, path: str) -> int:  # noqa: D102 - see Storage
         with self._translated("measure", path):
@@ -377,7 +390,8 @@ _HINTS = {
 }
 
 
-def _storage_error(verb: str, path: str, url: str, error: BaseException) -> StorageError:
+def storage_error(verb: str, path: str, url: str, error: BaseException) -> StorageError:
+    """Build our error for what a filesystem raised; credentials are masked."""
     number = getattr(error, "errno", None)
     if number is None and isinstance(error, OSError):
         named = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}

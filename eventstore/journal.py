@@ -1,7 +1,7 @@
 """The journal of one writer on this machine: what it acknowledged before a segment took it.
 
-Plain text, one line for each append: a CRC-32 in hex, a blank, a JSON object, a newline. A line without
-its newline was torn by a crash and was never acknowledged; a whole line whose CRC is wrong is damage. A
+Plain text, one line for each append: a CRC-32 in hex, a blank, a JSON object, a newline. A last line that
+is not whole was torn by a crash and was never acknowledged; a wrong CRC before the last line is damage. A
 lock file tells live writers from dead ones. See docs/format.md, section "Journal".
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import re
 import socket
 import time
-import weakref
 import zlib
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,13 +28,27 @@ import pyarrow as pa
 from eventstore.codec.payload import dump_fields, dump_json, load_json
 from eventstore.codec.rows import Row
 from eventstore.codec.schema import BODY_COLUMNS, SCHEMA
-from eventstore.errors import FormatError, IntegrityError, StateError, StorageError
-from eventstore.ids import WriterId
+from eventstore.errors import FormatError, IntegrityError, InvalidEventError, StateError, StorageError
+from eventstore.ids import WRITER_PATTERN, WriterId
 
-__all__ = ["Durability", "Journal", "JournalContent", "JournalFolder", "LocalFiles", "read_journal"]
+__all__ = [
+    "Durability",
+    "Journal",
+    "JournalContent",
+    "JournalFolder",
+    "LocalFiles",
+    "boot_id",
+    "read_journal",
+]
 
+logger = logging.getLogger(__name__)
 JOURNAL_VERSION = 1
+MAX_LINE_BYTES = 1 << 30
+"""Longest line: whoever recovers it holds it in memory several times over."""
 TURN_SECONDS = 2.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_JOURNAL = re.compile(rf"({WRITER_PATTERN})-([0-9]{{12,}})\.jsonl")
+_LOCK = re.compile(rf"({WRITER_PATTERN})\.lock")
 Durability = Literal["process", "fsync"]
 """``process`` survives a killed process; ``fsync`` also survives power loss."""
 
@@ -44,6 +59,10 @@ class LocalFiles:
     def create(self, path: Path) -> int:
         """Open a new file for appending; returns its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def reopen(self, path: Path) -> int:
+        """Open a file that is there for appending; returns its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def write(self, descriptor: int, data: bytes) -> int:
         """Write at the end; returns how many bytes were taken."""
@@ -98,7 +117,9 @@ class Journal:
         self._files = files
         self._sync = durability == "fsync"
         self._length = 0
-        self._broken = False
+        self._resting = False
+        self.broken = False
+        """A line could be neither written nor cut off: nothing may follow it."""
         with _translated("make", path):
             try:
                 self._descriptor = files.create(path)
@@ -121,28 +142,47 @@ class Journal:
 
         Raises
         ------
+        InvalidEventError
+            The line would be longer than `MAX_LINE_BYTES` (code ``batch_too_large``).
         StorageError
             The disk refused (code ``disk_full``, ...); the file is as it was before.
         """
-        return self._line(
-            dump_fields(
-                {
-                    "sequence": rows[0].sequence,
-                    "recorded_us": rows[0].recorded_us,
-                    "events": [(row.kind, row.version, row.fields) for row in rows],
-                }
-            )
+        body = dump_fields(
+            {
+                "sequence": rows[0].sequence,
+                "recorded_us": rows[0].recorded_us,
+                "events": [(row.kind, row.version, row.fields) for row in rows],
+            }
         )
+        if len(body) > MAX_LINE_BYTES:
+            raise InvalidEventError(
+                f"at most {MAX_LINE_BYTES:,} bytes were expected in one append, found {len(body):,} in "
+                f"{len(rows):,} events; append them in smaller batches. Nothing was stored",
+                code="batch_too_large",
+            )
+        return self._line(body)
 
     def intend(self, segment_path: str) -> None:
         """Note under which name the rows are about to be put, for whoever recovers this journal."""
+        if self._resting and self._descriptor < 0:
+            with _translated("reopen", self.path):
+                self._descriptor = self._files.reopen(self.path)
         self._line(dump_json({"segment": segment_path}))
+
+    def rest(self) -> None:
+        """Close the file until `intend` is called again: rows that wait for a segment need no descriptor."""
+        self._resting = True
+        self.close()
 
     def close(self) -> None:
         """Close the file and keep it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                # The descriptor is gone all the same, and nobody asked for anything that could fail.
+                logger.warning("closing the journal %s failed: %s", self.path.name, error)
 
     def remove(self) -> None:
         """Close and delete the file: its rows are in a segment."""
@@ -151,7 +191,7 @@ class Journal:
             self._files.remove(self.path)
 
     def _line(self, body: bytes) -> int:
-        if self._broken or self._descriptor < 0:
+        if self.broken or self._descriptor < 0:
             raise StateError(
                 f"the journal {self.path.name} is closed or could not be repaired after a failed "
                 "write; flush, then append again: what was acknowledged is kept",
@@ -164,35 +204,44 @@ class Journal:
                 done += self._files.write(self._descriptor, line[done:])
             if self._sync:
                 self._files.sync(self._descriptor)
+            # Inside: after an interrupt right here the line is either counted or cut off.
+            self._length += len(line)
         except BaseException as error:
             # Also where someone interrupts us: half a line in the middle would spoil all that follow.
             self._undo()
             if isinstance(error, OSError):
                 raise _refused("write", self.path, error) from error
             raise
-        self._length += len(line)
         return len(line)
 
     def _undo(self) -> None:
-        self._broken = True
+        self.broken = True
         with contextlib.suppress(OSError):
             self._files.truncate(self._descriptor, self._length)
-            self._broken = False
+            self.broken = False
 
 
 @dataclass(slots=True)
 class JournalContent:
-    """What a journal file holds. `torn_bytes` were never acknowledged."""
+    """What a journal file holds.
+
+    `torn_bytes` at its end were never acknowledged; `torn_line` says that they end like a whole line, as
+    after a power cut. `damage` is what stands behind the rows, where only the good beginning was asked for.
+    """
 
     path: Path
     header: Mapping[str, Any]
     rows: list[Row] = field(default_factory=list)
     segment_path: str | None = None
     torn_bytes: int = 0
+    torn_line: bool = False
     length: int = 0
+    damage: IntegrityError | None = None
 
 
-def read_journal(path: Path, known: JournalContent | None = None) -> JournalContent | None:
+def read_journal(
+    path: Path, known: JournalContent | None = None, *, good_prefix: bool = False
+) -> JournalContent | None:
     """Read a journal file; None if it is gone, or was torn before its first line was whole.
 
     Parameters
@@ -200,45 +249,95 @@ def read_journal(path: Path, known: JournalContent | None = None) -> JournalCont
     known
         What an earlier call returned for this file: only what was added since is read, into the same
         object.
+    good_prefix
+        Return what stands before the damage, and the error as `damage`, instead of raising it. If the first
+        line is damaged, the header has only the writer and first sequence that the file's name says.
 
     Raises
     ------
     IntegrityError
-        A whole line has the wrong CRC or does not follow the one before (code ``journal_damaged``).
+        A line before the last has the wrong CRC, or one does not follow the one before (code
+        ``journal_damaged``).
     FormatError
         Written by a newer version.
     StorageError
         The file cannot be read.
     """
-    content = known
+    start = known.length if known else 0
     try:
         with path.open("rb") as stream:
-            stream.seek(content.length if content else 0)
+            shrunk = os.fstat(stream.fileno()).st_size < start
+            stream.seek(start)
             raw = stream.read()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _refused("read", path, error) from error
-    *lines, rest = raw.split(b"\n")
-    for line in lines:
-        offset = content.length if content else 0
-        record = _record(path, offset, line)
+    if known is not None and good_prefix and (shrunk or known.damage is not None):
+        # A writer cuts back a line that failed: what was read of it does not count then.
+        return read_journal(path, good_prefix=True)
+    try:
+        return _read_lines(path, known, raw)
+    except _DamagedError as found:
+        if not good_prefix:
+            raise found.error from found.__cause__
+        if known is not None:
+            return read_journal(path, good_prefix=True)
+        content = found.content
         if content is None:
-            content = JournalContent(path, _header(path, record))
-        elif "segment" in record:
-            content.segment_path = record["segment"]
-        else:
-            place = record["sequence"] - content.header["first_sequence"]
-            if not 0 <= place <= len(content.rows):
-                expected = content.header["first_sequence"] + len(content.rows)
-                raise _damaged(path, offset, f"event {record['sequence']} where {expected} belongs")
-            # A number that comes again: its first line was interrupted before it was acknowledged.
-            del content.rows[place:]
-            content.rows.extend(_rows(record))
+            content = JournalContent(path, _header_by_name(path))
+        content.damage = found.error
+        return content
+
+
+class _DamagedError(Exception):
+    """Carries what was read before the damage, and the error to raise."""
+
+    def __init__(self, error: IntegrityError, content: JournalContent | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.content = content
+
+
+def _read_lines(path: Path, content: JournalContent | None, raw: bytes) -> JournalContent | None:
+    *lines, rest = raw.split(b"\n")
+    torn = len(rest)
+    for number, line in enumerate(lines, 1):
+        offset = content.length if content else 0
+        if not _is_whole(line):
+            if number == len(lines) and not rest:
+                # Pages reach the device in any order: a power cut can leave the newline and not the middle.
+                torn = len(line) + 1
+                break
+            raise _DamagedError(_damaged(path, offset, "the line there has the wrong CRC-32"), content)
+        try:
+            record = load_json(line[9:], where=path.name)
+            if content is None:
+                content = JournalContent(path, _header(path, record))
+            else:
+                _take(path, offset, content, record)
+        except IntegrityError as error:
+            raise _DamagedError(error, content) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            damage = _damaged(path, offset, f"the line there is no record of a journal ({error!r})")
+            raise _DamagedError(damage, content) from error
         content.length = offset + len(line) + 1
     if content is not None:
-        content.torn_bytes = len(rest)
+        content.torn_bytes = torn
+        content.torn_line = torn > len(rest)
     return content
+
+
+def _take(path: Path, offset: int, content: JournalContent, record: Mapping[str, Any]) -> None:
+    if "segment" in record:
+        content.segment_path = record["segment"]
+        return
+    place = record["sequence"] - content.header["first_sequence"]
+    if not 0 <= place <= len(content.rows):
+        expected = content.header["first_sequence"] + len(content.rows)
+        raise _damaged(path, offset, f"event {record['sequence']} where {expected} belongs")
+    # A number that comes again: its first line was interrupted before it was acknowledged.
+    content.rows[place:] = list(_rows(record))
 
 
 def _header(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -252,22 +351,24 @@ def _header(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     return record
 
 
-def _record(path: Path, offset: int, line: bytes) -> Mapping[str, Any]:
+def _header_by_name(path: Path) -> Mapping[str, Any]:
+    match = _JOURNAL.fullmatch(path.name)
+    return {"writer": match[1], "first_sequence": int(match[2])} if match else {"writer": ""}
+
+
+def _is_whole(line: bytes) -> bool:
     crc, blank, body = line[:8], line[8:9], line[9:]
     try:
-        good = blank == b" " and int(crc, 16) == zlib.crc32(body)
+        return blank == b" " and int(crc, 16) == zlib.crc32(body)
     except ValueError:
-        good = False
-    if not good:
-        raise _damaged(path, offset, "the line there has the wrong CRC-32")
-    record: Mapping[str, Any] = load_json(body, where=path.name)
-    return record
+        return False
 
 
 def _damaged(path: Path, offset: int, found: str) -> IntegrityError:
     return IntegrityError(
-        f"the journal {path.name} is damaged near byte {offset}: {found}; nothing of it was taken over. "
-        "Keep the file, take its good lines over by hand with `eventstore append`, then move it away",
+        f"the journal {path.name} is damaged near byte {offset}: {found}. What stands before it is taken "
+        "over when the store is opened for writing. Keep the file, take the good lines behind the damage "
+        "over by hand with `eventstore append`, then move it away",
         code="journal_damaged",
         path=str(path.name),
         offset=offset,
@@ -296,7 +397,8 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
 class Lock:
     """A held lock file; whoever holds it is the writer, or the one who recovers it."""
 
-    _held: ClassVar[weakref.WeakSet[Lock]] = weakref.WeakSet()
+    # Held strongly: the descriptor of one that was dropped unreleased must not outlive a fork either.
+    _held: ClassVar[set[Lock]] = set()
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -315,8 +417,12 @@ class Lock:
         """Let go; `remove` deletes the file first, so nobody can meet a stale one."""
         if self._descriptor >= 0:
             if remove:
-                self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
+                try:
+                    self.path.unlink(missing_ok=True)
+                except OSError as error:
+                    # It is stale then, and whoever opens the store next takes it away.
+                    logger.warning("the lock %s was not removed: %s", self.path.name, error)
+            _let_go(self._descriptor)
             self._descriptor = -1
         self._held.discard(self)
 
@@ -330,11 +436,22 @@ class Lock:
                 return Lock(path, descriptor)
         except (BlockingIOError, FileNotFoundError):
             pass
-        os.close(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        _let_go(descriptor)
         return None
 
 
 os.register_at_fork(after_in_child=Lock.forget)
+
+
+def _let_go(descriptor: int) -> None:
+    # Not by closing alone: a process that was forked meanwhile has the descriptor too.
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 class JournalFolder:
@@ -344,11 +461,20 @@ class JournalFolder:
     ----------
     root
         The state folder of the store; the machine's name is added, because a home folder may be shared.
+    host
+        The name to add; None takes this machine's.
     """
 
-    def __init__(self, root: Path, *, files: LocalFiles | None = None) -> None:
-        self.path = root / (socket.gethostname() or "localhost") / "journals"
+    def __init__(self, root: Path, *, files: LocalFiles | None = None, host: str | None = None) -> None:
+        self.root = root
+        self.host = host or socket.gethostname() or "localhost"
+        self.path = root / self.host / "journals"
         self.files = files or LocalFiles()
+
+    def siblings(self) -> list[JournalFolder]:
+        """Return the folders of other host names: of this machine by an earlier name, or of another one."""
+        hosts = sorted(path.parent.name for path in self.root.glob("*/journals"))
+        return [JournalFolder(self.root, files=self.files, host=host) for host in hosts if host != self.host]
 
     def open_writer(self, writer: WriterId) -> Lock:
         """Make the lock of a new writer and hold it."""
@@ -376,8 +502,37 @@ class JournalFolder:
         return self.path / f"{writer}-{first_sequence:012d}.jsonl"
 
     def journals(self, writer: WriterId | None = None) -> list[Path]:
-        """Return the journal files of one writer or of all, oldest first."""
-        return sorted(self.path.glob(f"{writer or '*'}-*.jsonl"))
+        """Return the journal files of one writer or of all, oldest first; other files are not ours."""
+        return sorted(
+            path for path in self.path.glob(f"{writer or '*'}-*.jsonl") if _JOURNAL.fullmatch(path.name)
+        )
+
+    @staticmethod
+    def first_sequence(path: Path) -> int:
+        """The first sequence that the name of a journal says."""
+        return int(path.stem.rpartition("-")[2])
+
+    def set_aside(self) -> list[Path]:
+        """Return the files that `put_aside` renamed because of damage."""
+        return sorted(self.path.glob("*.jsonl.damaged*"))
+
+    def put_aside(self, path: Path, why: Literal["damaged", "torn"]) -> Path:
+        """Rename a journal so that it is read no more and nothing of it is lost; returns its new path."""
+        number, target = 1, path.with_name(f"{path.name}.{why}")
+        while target.exists():
+            number += 1
+            target = path.with_name(f"{path.name}.{why}-{number}")
+        with _translated("rename", path):
+            path.rename(target)
+        return target
+
+    def touched_at(self, writer: WriterId) -> float:
+        """When a file of the writer was last changed, in seconds of Unix time; 0 if there is none."""
+        times = [0.0]
+        for path in (self.path / f"{writer}.lock", *self.journals(writer)):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime)
+        return max(times)
 
     def remove(self, path: Path) -> None:
         """Delete a journal whose rows are in a segment; raises StorageError."""
@@ -395,34 +550,52 @@ class JournalFolder:
             caller goes on without it: the seal's number decides who wins.
         """
         path = self.path.parent / "sealing.turn"
-        with _translated("make", path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = -1
         try:
+            with _translated("make", path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             until = time.monotonic() + TURN_SECONDS
             with _translated("lock", path):
                 while not _take_turn(descriptor, wait=wait) and time.monotonic() < until:
                     time.sleep(0.002)
+        except StorageError as error:
+            if wait:
+                if descriptor >= 0:
+                    _let_go(descriptor)
+                raise
+            # Good manners need no lock, and not every filesystem has them.
+            logger.debug("sealing out of turn: %s", error)
+        try:
             yield
         finally:
-            # Not by closing alone: a process that was forked meanwhile has the descriptor too.
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            if descriptor >= 0:
+                _let_go(descriptor)
 
     def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:
         """Yield writers that nobody holds any more, each with its lock taken.
 
         Those without a lock file are among them: a journal that could not be removed outlives its lock.
         """
-        writers = {path.stem for path in self.path.glob("*.lock")}
-        writers.update(path.stem.rpartition("-")[0] for path in self.journals())
-        for writer in sorted(writers):
+        matches = [_LOCK.fullmatch(path.name) for path in self.path.glob("*.lock")]
+        matches += [_JOURNAL.fullmatch(path.name) for path in self.journals()]
+        for writer in sorted({match[1] for match in matches if match}):
             path = self.path / f"{writer}.lock"
             with _translated("lock", path):
                 lock = Lock.take(path)
             if lock is not None:
                 yield WriterId(writer), lock
+
+
+def boot_id() -> str | None:
+    """Return what tells this boot of this machine from all others, where the system has such an id.
+
+    Processes with the same one share a kernel, hence also their locks, whatever names they go by.
+    """
+    try:
+        return _BOOT_ID.read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _take_turn(descriptor: int, *, wait: bool) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "STORE_FILE",
     "VALUES",
     "SegmentName",
+    "parse_manifest",
     "parse_seal",
     "parse_segment",
     "parse_snapshot",
@@ -45,6 +46,7 @@ _DAY = "[0-9]{4}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12][0-9]|3[01])"
 _SEGMENT = re.compile(rf"segments/({_DAY})/({WRITER_PATTERN})-([0-9]{{12}})-([0-9a-f]{{64}})\.parquet")
 _SEAL = re.compile(r"seals/([0-9]{20})\.json")
 _SNAPSHOT = re.compile(r"seals/snapshot-([0-9]{20})\.parquet")
+_MANIFEST = re.compile(r"projections/[^/]+/v[0-9]+/([0-9]{20})/manifest\.json")
 _VALUE = re.compile(r"values/([0-9a-f]{2})/([0-9a-f]{62})\.zst")
 
 
@@ -120,3 +122,9 @@ def projection_folder(name: str, version: int, position: Position | int | None =
     """The folder of a projection's version, or of its snapshot that stands before `position`."""
     folder = f"{PROJECTIONS}/{name}/v{version}"
     return folder if position is None else f"{folder}/{position:020d}"
+
+
+def parse_manifest(path: str) -> int | None:
+    """The position that a table snapshot with its manifest at `path` stands at; None for any other path."""
+    match = _MANIFEST.fullmatch(path)
+    return int(match[1]) if match else None

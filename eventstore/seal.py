@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,10 +26,20 @@ from eventstore.ids import Digest, Position, WriterId
 from eventstore.merkle import Peaks
 from eventstore.segment import KindCount, Segment
 
-__all__ = ["GENESIS", "Seal", "Snapshot", "decode_seal", "decode_snapshot", "encode_snapshot"]
+__all__ = [
+    "GENESIS",
+    "Chain",
+    "Seal",
+    "SealedSegments",
+    "Snapshot",
+    "decode_seal",
+    "decode_snapshot",
+    "encode_snapshot",
+    "entries_digest",
+]
 
 GENESIS = Digest("0" * 64)
-"""What the first seal names as the seal before it."""
+"""What the first seal names as the seal before it, and what its `entries` go on from."""
 
 _HEAD, _MIDDLE, _TAIL = b'{"digest":"', b'","seal":', b"}\n"
 _META = b"eventstore"
@@ -46,11 +58,14 @@ class Seal:
     size: int
     peaks: tuple[bytes, ...]
     root: bytes
+    entries: Digest
+    """The digest of all segment lists up to and including this one; see `entries_digest`."""
 
     def encode(self) -> tuple[Digest, bytes]:
         """Return the seal's digest and the bytes of its file."""
         body = dump_json(
             {
+                "entries": self.entries,
                 "format": FORMAT_VERSION,
                 "number": self.number,
                 "peaks": [peak.hex() for peak in self.peaks],
@@ -65,6 +80,15 @@ class Seal:
         )
         digest = Digest(hashlib.sha256(body).hexdigest())
         return digest, _HEAD + digest.encode() + _MIDDLE + body + _TAIL
+
+
+def entries_digest(before: Digest, segments: Iterable[Segment]) -> Digest:
+    """Return what a seal with these segments states as `entries`, where the seal before it states `before`.
+
+    Whoever holds the lists of segments alone can so compare them with one seal.
+    """
+    said = dump_json([_plain(segment) for segment in segments])
+    return Digest(hashlib.sha256(before.encode() + said).hexdigest())
 
 
 def _plain(segment: Segment) -> dict[str, Any]:
@@ -137,6 +161,7 @@ def decode_seal(path: str, raw: bytes) -> tuple[Digest, Seal]:
             size=said["size"],
             peaks=tuple(bytes.fromhex(peak) for peak in said["peaks"]),
             root=bytes.fromhex(said["root"]),
+            entries=Digest(said["entries"]),
         )
         agrees = Peaks(seal.size, seal.peaks).root() == seal.root
         dt.datetime.fromisoformat(seal.sealed_at)
@@ -158,56 +183,150 @@ def seal_damaged(path: str, found: str) -> IntegrityError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole sequence up to and including seal `number`, whose digest is `digest`."""
+class SealedSegments(Sequence[Segment]):
+    """Segments in the order of the log, and which seal placed each.
 
-    number: int
-    digest: Digest
+    The lists behind it only grow, and are shared by all that have grown from one another: going on costs
+    what is added, and whoever holds an earlier one sees what it always held.
+    """
+
+    __slots__ = ("_ends", "_length", "_seals", "_segments")
+
+    def __init__(self) -> None:
+        self._segments: list[Segment] = []
+        self._ends: list[int] = []
+        """For each seal, how many segments there are after it."""
+        self._length = self._seals = 0
+
+    def then(self, seals: Iterable[Sequence[Segment]]) -> SealedSegments:
+        """Return these and the segments of the next seals."""
+        after = SealedSegments()
+        after._segments, after._ends = self._segments, self._ends
+        if (len(self._segments), len(self._ends)) != (self._length, self._seals):
+            # Someone else has grown from here already, another way.
+            after._segments, after._ends = self._segments[: self._length], self._ends[: self._seals]
+        for segments in seals:
+            after._segments += segments
+            after._ends.append(len(after._segments))
+        after._length, after._seals = len(after._segments), len(after._ends)
+        return after
+
+    def by_seal(self) -> Iterator[Sequence[Segment]]:
+        """Yield the segments of each seal, from the first on."""
+        for start, end in pairwise([0, *self._ends[: self._seals]]):
+            yield self._segments[start:end]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SealedSegments):
+            return NotImplemented
+        return list(self.by_seal()) == list(other.by_seal())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Segment]:
+        return islice(self._segments, self._length)
+
+    @overload
+    def __getitem__(self, place: int) -> Segment: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Segment]: ...
+    def __getitem__(self, place: int | slice) -> Segment | list[Segment]:
+        if isinstance(place, slice):
+            return [self._segments[number] for number in range(self._length)[place]]
+        return self._segments[range(self._length)[place]]
+
+
+@dataclass(slots=True)
+class Chain:
+    """Where a chain of seals stands. It goes on link by link, and does not keep what the links say."""
+
     store_id: str
-    peaks: Peaks
-    segments: tuple[Segment, ...] = ()
-    writers: Mapping[WriterId, int] = field(default_factory=dict)
-    """One past the last sealed sequence of every writer."""
+    number: int = 0
+    digest: Digest = GENESIS
+    entries: Digest = GENESIS
+    peaks: Peaks = field(default_factory=Peaks)
+    writers: dict[WriterId, int] = field(default_factory=dict)
 
-    def then(self, digest: Digest, seal: Seal, path: str) -> Snapshot:
-        """Return the sequence with one more seal.
+    def follow(self, digest: Digest, seal: Seal) -> None:
+        """Go on to the next seal.
 
         Raises
         ------
         IntegrityError
-            The seal does not follow: number, chain, store, positions or sequences are wrong.
+            The seal does not follow: number, chain, store, positions, sequences or entries are wrong.
         """
+        path = layout.seal_path(seal.number)
         if seal.store_id != self.store_id:
             raise seal_damaged(path, f"it belongs to the store {seal.store_id}, not {self.store_id}")
         if seal.number != self.number + 1 or seal.previous != self.digest:
             raise seal_damaged(path, f"it follows {seal.previous}, and the seal before it is {self.digest}")
-        writers = dict(self.writers)
+        ends: dict[WriterId, int] = {}
         position = self.peaks.size
         for segment in seal.segments:
-            expected = writers.get(segment.writer, 0)
+            expected = ends.get(segment.writer, self.writers.get(segment.writer, 0))
             if segment.first_position != position or segment.first_sequence != expected:
                 raise seal_damaged(
                     path,
                     f"{segment.path} stands at position {segment.first_position} and sequence "
                     f"{segment.first_sequence} where {position} and {expected} belong",
                 )
-            writers[segment.writer] = segment.end_sequence
+            ends[segment.writer] = segment.end_sequence
             position += segment.count
         if position != seal.size:
             raise seal_damaged(path, f"it says {seal.size} events where {position} belong")
-        return replace(
-            self,
-            number=seal.number,
-            digest=digest,
-            peaks=Peaks(seal.size, seal.peaks),
-            segments=self.segments + seal.segments,
-            writers=writers,
+        if seal.entries != entries_digest(self.entries, seal.segments):
+            raise seal_damaged(path, "its `entries` are not the digest of all segments up to it")
+        self.number, self.digest, self.entries = seal.number, digest, seal.entries
+        self.peaks = Peaks(seal.size, seal.peaks)
+        self.writers.update(ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole sequence up to and including seal `number`, whose digest is `digest`."""
+
+    store_id: str
+    number: int = 0
+    digest: Digest = GENESIS
+    entries: Digest = GENESIS
+    peaks: Peaks = field(default_factory=Peaks)
+    sealed_at: str | None = None
+    segments: SealedSegments = field(default_factory=SealedSegments)
+    writers: Mapping[WriterId, int] = field(default_factory=dict)
+    """One past the last sealed sequence of every writer."""
+
+    def then(self, links: Iterable[tuple[Digest, Seal]]) -> Snapshot:
+        """Return the sequence with more seals; raises like `Chain.follow`."""
+        chain: Chain | None = None
+        sealed_at, added = self.sealed_at, []
+        for digest, seal in links:
+            if chain is None:
+                chain = Chain(
+                    self.store_id, self.number, self.digest, self.entries, self.peaks, dict(self.writers)
+                )
+            chain.follow(digest, seal)
+            sealed_at = seal.sealed_at
+            added.append(seal.segments)
+        if chain is None:
+            return self
+        return Snapshot(
+            store_id=self.store_id,
+            number=chain.number,
+            digest=chain.digest,
+            entries=chain.entries,
+            peaks=chain.peaks,
+            sealed_at=sealed_at,
+            segments=self.segments.then(added),
+            writers=chain.writers,
         )
 
 
 _SNAPSHOT_SCHEMA = pa.schema(
     [
+        ("seal", pa.int64()),
         ("path", pa.string()),
         ("size_bytes", pa.int64()),
         ("writer", pa.string()),
@@ -223,21 +342,21 @@ _SNAPSHOT_SCHEMA = pa.schema(
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return the bytes of a snapshot's file."""
-    meta = {
-        "format": FORMAT_VERSION,
-        "number": snapshot.number,
-        "digest": snapshot.digest,
-        "store_id": snapshot.store_id,
-        "size": snapshot.peaks.size,
-        "peaks": [peak.hex() for peak in snapshot.peaks.peaks],
-        "writers": dict(snapshot.writers),
+    segments = list(snapshot.segments)
+    columns = {
+        column: [getattr(segment, column) for segment in segments]
+        for column in _SNAPSHOT_SCHEMA.names
+        if column not in ("seal", "kinds")
     }
-    rows = [{**_plain(s), "kinds": dump_json(_plain(s)["kinds"]).decode()} for s in snapshot.segments]
-    meta["content_digest"] = _content_digest(meta, rows)
-    table = pa.Table.from_pylist(rows, schema=_SNAPSHOT_SCHEMA)
+    columns["seal"] = [
+        number for number, group in enumerate(snapshot.segments.by_seal(), 1) for _segment in group
+    ]
+    texts = {segment.kinds: dump_json(_plain(segment)["kinds"]).decode() for segment in segments}
+    columns["kinds"] = [texts[segment.kinds] for segment in segments]
+    meta = {"format": FORMAT_VERSION, "number": snapshot.number, "store_id": snapshot.store_id}
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({_META: dump_json(meta)}),
+        pa.Table.from_pydict(columns, schema=_SNAPSHOT_SCHEMA.with_metadata({_META: dump_json(meta)})),
         sink,
         compression="zstd",
         write_page_checksum=True,
@@ -245,31 +364,44 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def _content_digest(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of everything that a snapshot says: the checksums of Parquet do not cover its footer."""
-    return hashlib.sha256(dump_json([meta, rows])).hexdigest()
+def decode_snapshot(path: str, raw: bytes, digest: Digest, seal: Seal) -> Snapshot:
+    """Read the snapshot of the sequence up to `seal`, whose digest is `digest`.
 
-
-def _check_content(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    said = {name: value for name, value in meta.items() if name != "content_digest"}
-    if meta["content_digest"] != _content_digest(said, rows):
-        raise ValueError("it does not have the digest that it states")
-    if sum(row["count"] for row in rows) != meta["size"]:
-        raise ValueError("its segments do not add up to its size")
-
-
-def decode_snapshot(path: str, raw: bytes) -> Snapshot:
-    """Read a snapshot's file.
+    Nothing is taken on trust: the segments that it lists must give the `entries` of the seal.
 
     Raises
     ------
     IntegrityError
         It is truncated or altered (code ``snapshot_damaged``); the seals themselves still serve.
+    FormatError
+        Written by a newer version (code ``newer_format``).
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(raw), page_checksum_verification=True) as file:
-            meta = json.loads(file.schema_arrow.metadata[_META])
-            rows: Sequence[dict[str, Any]] = file.read().to_pylist()
+        segments = _decode_segments(path, raw, seal)
+    except FormatError:
+        raise
+    except Exception as error:
+        # Altered bytes can break a decoder in any way; whatever it was, the seals serve.
+        raise IntegrityError(
+            f"the snapshot {path!r} is damaged: {error}; delete it, the seals serve without it",
+            code="snapshot_damaged",
+            path=path,
+        ) from error
+    return Snapshot(
+        store_id=seal.store_id,
+        number=seal.number,
+        digest=digest,
+        entries=seal.entries,
+        peaks=Peaks(seal.size, seal.peaks),
+        sealed_at=seal.sealed_at,
+        segments=segments,
+        writers={segment.writer: segment.end_sequence for segment in segments},
+    )
+
+
+def _decode_segments(path: str, raw: bytes, seal: Seal) -> SealedSegments:
+    with pq.ParquetFile(pa.BufferReader(raw), page_checksum_verification=True) as file:
+        meta = json.loads(file.schema_arrow.metadata[_META])
         if meta["format"] != FORMAT_VERSION:
             raise FormatError(
                 f"format {FORMAT_VERSION} was expected in {path!r}, found {meta['format']}; upgrade "
@@ -277,20 +409,50 @@ def decode_snapshot(path: str, raw: bytes) -> Snapshot:
                 code="newer_format",
                 path=path,
             )
-        _check_content(meta, rows)
-        segments = tuple(_segment({**row, "kinds": json.loads(row["kinds"])}) for row in rows)
-        snapshot = Snapshot(
-            number=meta["number"],
-            digest=Digest(meta["digest"]),
-            store_id=meta["store_id"],
-            peaks=Peaks(meta["size"], [bytes.fromhex(peak) for peak in meta["peaks"]]),
-            segments=segments,
-            writers=meta["writers"],
-        )
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(
-            f"the snapshot {path!r} is damaged: {error}; delete it, the seals serve without it",
-            code="snapshot_damaged",
+        table = file.read()
+    if (meta["number"], meta["store_id"]) != (seal.number, seal.store_id):
+        raise ValueError(f"it is number {meta['number']} of the store {meta['store_id']}")
+    segments = _sealed_segments(table, seal.number)
+    entries = GENESIS
+    for group in segments.by_seal():
+        entries = entries_digest(entries, group)
+    if entries != seal.entries:
+        raise ValueError("its segments are not those of the seals that it sums up")
+    return segments
+
+
+def _sealed_segments(table: pa.Table, seals: int) -> SealedSegments:
+    """Build the segments column by column: the rows of a long history are many."""
+    columns = {name: table[name].to_pylist() for name in _SNAPSHOT_SCHEMA.names}
+    texts = set(columns["kinds"])
+    kinds = {text: tuple(KindCount(*kind) for kind in json.loads(text)) for text in texts}
+    segments = [
+        Segment(
             path=path,
-        ) from error
-    return snapshot
+            # By the form of a segment's name, which a seal's reader checks and `entries` then vouches for.
+            digest=Digest(path[-72:-8]),
+            size_bytes=size_bytes,
+            writer=WriterId(writer),
+            first_sequence=first_sequence,
+            count=count,
+            recorded_from_us=recorded_from_us,
+            recorded_to_us=recorded_to_us,
+            kinds=kinds[text],
+            first_position=Position(first_position),
+        )
+        for (
+            _number,
+            path,
+            size_bytes,
+            writer,
+            first_sequence,
+            count,
+            recorded_from_us,
+            recorded_to_us,
+            first_position,
+            text,
+        ) in zip(*columns.values(), strict=True)
+    ]
+    numbers = columns["seal"]
+    ends = [bisect_right(numbers, number) for number in range(seals + 1)]
+    return SealedSegments().then(segments[start:end] for start, end in pairwise(ends))

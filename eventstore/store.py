@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import platformdirs
 import pyarrow as pa
@@ -20,6 +20,7 @@ from eventstore.errors import (
     EventStoreError,
     NotFoundError,
     StateError,
+    StorageError,
 )
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import Registry, default_registry
@@ -45,12 +46,16 @@ if TYPE_CHECKING:
 __all__ = ["EventStore", "Level", "Receipt", "software_name"]
 
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 STATE_VARIABLE = "EVENTSTORE_STATE"
 """Environment variable that names the folder for journals; else the user's state folder."""
 
 
 LOOK_SECONDS = 10.0
-"""How often a flush that seals also looks for the segments of others; `EventStore.seal` always does."""
+"""How often a flush that seals also looks for the segments of others, and a look-up that finds nothing.
+
+The first flush, `EventStore.seal` and `EventStore.close` always do.
+"""
 
 
 def software_name() -> str:
@@ -96,12 +101,15 @@ class EventStore:
         self._durability = durability
         self._limits = limits
         self._auto_seal = auto_seal
+        self._single_sealer = single_sealer
         self._folder = folder
         self._clock = clock
         self._writer: Writer | None = None
         self._lock = threading.RLock()
         self._closed = False
-        self._looked_at = time.monotonic()
+        self._let_go = False
+        self._process = os.getpid()
+        self._looked_at = float("-inf")
         turn = partial(folder.sealing_turn, wait=single_sealer) if folder and not read_only else None
         self._sequence = SealSequence(
             storage,
@@ -112,9 +120,16 @@ class EventStore:
             single_sealer=single_sealer,
         )
         self._reader = LogReader(
-            storage, self._sequence, registry=registry, folder=folder, own_rows=self._own_rows
+            storage,
+            self._sequence,
+            store_id=store_id,
+            registry=registry,
+            folder=folder,
+            own_rows=self._own_rows,
         )
-        self.lookup = Lookup(self._reader, self.values)
+        self.lookup = Lookup(
+            self._reader, self.values, look_seconds=LOOK_SECONDS, inline_bytes=limits.inline_bytes
+        )
 
     @classmethod
     def open(
@@ -189,7 +204,10 @@ class EventStore:
             The place cannot be reached or written.
         """
         place = storage or open_storage(url, **(storage_options or {}))
-        store_id = open_store_file(place, create=create and not read_only, software=software_name())
+        store_id = _despite_links(
+            partial(open_store_file, place, create=create and not read_only, software=software_name()),
+            single_sealer=single_sealer,
+        )
         folder = None
         if place.abilities.shared:
             folder = JournalFolder(_state_root(state_dir) / store_id, files=local_files)
@@ -244,7 +262,7 @@ class EventStore:
         """
         writer = self._writer or self._open_writer()
         first = writer.append(events)
-        self.lookup.observe(events)
+        self.lookup.observe(events, writer.id, first)
         return Receipt(writer.id, first, len(events), self.level)
 
     def execution(
@@ -290,7 +308,7 @@ class EventStore:
         self._check_open()
         if self._writer is not None:
             self._writer.flush()
-        return self._sequence.seal(everywhere=everywhere)
+        return self._seal(everywhere=everywhere)
 
     def recover(self) -> int:
         """Make durable what dead writers of this machine left journaled; returns how many events.
@@ -306,7 +324,7 @@ class EventStore:
         return recovered
 
     def close(self) -> None:
-        """Flush, seal, and let go. A second close does nothing.
+        """Flush, seal, and let go. A second close does nothing, unless the first was interrupted.
 
         Raises
         ------
@@ -314,37 +332,61 @@ class EventStore:
             The flush failed; what was acknowledged stays journaled and is taken over at the next open.
         """
         with self._lock:
-            if self._closed:
+            if self._let_go:
                 return
             self._closed = True
-            if self._writer is not None:
-                self._writer.close()
-                self._after_flush()
+            writer = self._writer
+            if writer is not None:
+                self._looked_at = time.monotonic()  # not amid the flush, as it comes now
+                writer.close()
+                if self._auto_seal:
+                    self._try_seal(look=True)
+            self._let_go = True
 
     def abandon(self) -> None:
         """Let go at once, as if the process died: nothing is flushed, journals stay for the next opener."""
         with self._lock:
-            self._closed = True
+            self._closed = self._let_go = True
             if self._writer is not None:
                 self._writer.abandon()
 
     def level(self, event: EventId) -> Level:
-        """Return how safe an event is that this process appended."""
+        """Return how safe an event is.
+
+        Raises
+        ------
+        NotFoundError
+            It is neither in the log nor in a journal of this machine (code ``no_such_event``).
+        """
         if self._sequence.level_is_sealed(event):
             return Level.SEALED
+        writer = self._own_writer()
+        if writer is not None and event.writer == writer.id:
+            journaled, durable = event.sequence < writer.end, event.sequence < writer.durable_end
+        else:
+            # Journals before segments before seals: what leaves the one is in the next before it goes.
+            journaled = any(
+                name == event.writer and any(row.sequence == event.sequence for row in rows)
+                for name, rows, _ in self._reader.journaled()
+            )
+            self._sequence.refresh()
+            durable = any(
+                known[0].holds(event)
+                for path in self._sequence.unsealed(everywhere=True)
+                if (known := self._sequence.describe(path))
+            )
         self._sequence.refresh()
         if self._sequence.level_is_sealed(event):
             return Level.SEALED
-        writer = self._writer
-        if writer is not None and event.writer == writer.id:
-            if event.sequence >= writer.end:
-                raise NotFoundError(f"no event {event} was appended here", code="no_such_event")
-            return Level.DURABLE if event.sequence < writer.durable_end else Level.JOURNALED
-        for path in self._sequence.unsealed(everywhere=True):
-            known = self._sequence.describe(path)
-            if known and known[0].holds(event):
-                return Level.DURABLE
-        return Level.JOURNALED
+        if durable:
+            return Level.DURABLE
+        if journaled:
+            return Level.JOURNALED
+        raise NotFoundError(
+            f"the event {event} was expected in the log, in an unsealed segment or in a journal of this "
+            "machine, found in none; correct the id, or run `eventstore verify`",
+            code="no_such_event",
+        )
 
     def _open_writer(self) -> Writer:
         writer = self._writer
@@ -395,18 +437,27 @@ class EventStore:
         if behind:
             self._try_seal()
 
-    def _try_seal(self) -> None:
+    def _try_seal(self, *, look: bool = False) -> None:
         """Seal in passing. What is durable needs no seal to be safe, so a refusal is only reported."""
-        look = time.monotonic() - self._looked_at >= LOOK_SECONDS
+        look = look or time.monotonic() - self._looked_at >= LOOK_SECONDS
         if look:
             self._looked_at = time.monotonic()
         try:
-            self._sequence.seal(look=look)
+            self._seal(look=look)
         except EventStoreError as error:
             logger.warning("the events are durable and not sealed yet: %s", error)
 
+    def _seal(self, *, look: bool = True, everywhere: bool = False) -> Head:
+        return _despite_links(
+            lambda: self._sequence.seal(look=look, everywhere=everywhere), single_sealer=self._single_sealer
+        )
+
+    def _own_writer(self) -> Writer | None:
+        """The writer, in the process that opened it: a fork's copy of it goes stale at once."""
+        return self._writer if self._process == os.getpid() else None
+
     def _own_rows(self) -> Journaled | None:
-        writer = self._writer
+        writer = self._own_writer()
         if writer is None:
             return None
         header = {"actor": self._author.actor, "software": self._author.software}
@@ -443,8 +494,8 @@ class EventStore:
         tail: bool = False,
     ) -> Iterator[RecordedEvent]:
         """Yield committed events in position order, typed; parameters as in `read`."""
-        for batch in self.read(after=after, until=until, kinds=kinds, limit=limit, tail=tail):
-            yield from recorded_events(batch, self.registry)
+        batches = self.read(after=after, until=until, kinds=kinds, limit=limit, tail=tail)
+        return (event for batch in batches for event in recorded_events(batch, self.registry))
 
     def scan(
         self,
@@ -506,6 +557,16 @@ class EventStore:
             check_values=values,
             progress=progress,
         )
+
+
+def _despite_links(action: Callable[[], Result], *, single_sealer: bool) -> Result:
+    """Do `action`, and again if it found out that this filesystem has no hard links: then it goes without."""
+    try:
+        return action()
+    except StorageError as error:
+        if error.code != "no_atomic_create" or not single_sealer:
+            raise
+        return action()
 
 
 def _state_root(state_dir: str | os.PathLike[str] | None) -> Path:

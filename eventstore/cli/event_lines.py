@@ -79,7 +79,7 @@ class EventLines:
         place = row["position"]
         text = Text()
         if place is None:
-            text.append(f"{'durable' if row.get('event_hash') else 'journal':>8}", style="dim italic")
+            text.append("unsealed", style="dim italic")
         else:
             text.append(f"{place:>8}", style="dim")
         clock = _moment(row).isoformat(" ", "milliseconds").removesuffix("+00:00")

@@ -70,17 +70,22 @@ def summarize(store: EventStore) -> Summary:
         times += [segment.recorded_from_us, segment.recorded_to_us]
         for kind in segment.kinds:
             kinds[kind.kind] += kind.count
-    found.unsealed_segments = len(sequence.unsealed(everywhere=True))
-    columns = ["kind", "recorded_at", "event_hash"]
+    unsealed = sequence.unsealed(everywhere=True)
+    found.unsealed_segments = len(unsealed)
+    ends: dict[str, int] = {}
+    for path in unsealed:
+        known = sequence.segment(path)
+        if known is not None:
+            ends[known.writer] = max(known.end_sequence, ends.get(known.writer, 0))
+    columns = ["kind", "writer", "sequence", "recorded_at"]
     for batch in store.read(after=head.size - 1, columns=columns, tail=True):
         for row in batch.to_pylist():
             if row["position"] is not None:
                 continue  # sealed since we took the head
-            # Only what is in a segment has its hash yet.
-            if row["event_hash"] is None:
-                found.journaled_events += 1
-            else:
+            if row["sequence"] < ends.get(row["writer"], 0):
                 found.unsealed_events += 1
+            else:
+                found.journaled_events += 1
             kinds[row["kind"]] += 1
             times.append(int(row["recorded_at"].timestamp() * 1e6))
     if times:

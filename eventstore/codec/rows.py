@@ -6,6 +6,7 @@ kind, so a column that a kind does not fill costs nothing for its rows.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventstore.codec.canonical import kind_hashes
-from eventstore.codec.payload import dump_json, load_json
+from eventstore.codec.payload import dump_json, dump_model, load_json
 from eventstore.codec.schema import BODY_COLUMNS, HEADER_COLUMNS, SCHEMA, TIME
 from eventstore.codec.upcast import upcast_fields
+from eventstore.errors import InvalidEventError
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS, EventType, Registry
 from eventstore.hashing import SALT_BYTES
@@ -45,17 +47,19 @@ class Row(NamedTuple):
 
 
 def fields_of(event_type: EventType, event: Event) -> Mapping[str, Any]:
-    """Return an event as body columns: its own fields, or shared columns and a JSON payload."""
+    """Return an event as body columns: its own fields, or shared columns and a JSON payload.
+
+    Raises
+    ------
+    InvalidEventError
+        A field of a user's kind holds what JSON cannot (code ``not_json``).
+    """
     if event_type.built_in:
         return event.__dict__
-    payload: dict[str, Any] = {}
-    row: dict[str, Any] = {}
     columns = (*AUDIT_FIELDS, *SHARED_COLUMNS)
-    for name, value in event.__dict__.items():
-        (row if name in columns else payload)[name] = value
-    if payload:
-        payload = event.model_dump(mode="json", include=set(payload))
-    row["payload"] = dump_json(payload).decode()
+    row = {name: value for name, value in event.__dict__.items() if name in columns}
+    own = event.__dict__.keys() - row.keys()
+    row["payload"] = dump_model(event, own).decode() if own else "{}"
     return row
 
 
@@ -190,7 +194,8 @@ def _list_array(values: list[Any], kind: pa.DataType) -> pa.Array:
 def recorded_events(batch: pa.RecordBatch, registry: Registry) -> Iterator[RecordedEvent]:
     """Yield the rows of a batch as typed events, brought up to today's versions.
 
-    Rows of kinds that `registry` does not know, and rows whose body was erased, carry a plain mapping.
+    Rows of kinds that `registry` does not know, rows whose body was erased, and rows that today's model
+    refuses carry a plain mapping.
     """
     names = [name for name in batch.schema.names if batch.column(name).null_count < len(batch)]
     for row in batch.select(names).to_pylist():
@@ -202,8 +207,10 @@ def recorded_events(batch: pa.RecordBatch, registry: Registry) -> Iterator[Recor
         event: Event | Mapping[str, Any] = fields
         version = header["version"]
         if event_type is not None and header["body_digest"] is None and version <= event_type.version:
-            event = _event(event_type, version, fields)
-            version = event_type.version
+            # A model that has grown stricter under the same version must not hide what was recorded.
+            with contextlib.suppress(InvalidEventError):
+                event = _event(event_type, version, dict(fields))
+                version = event_type.version
         yield RecordedEvent(
             id=EventId(WriterId(header["writer"]), header["sequence"]),
             position=None if position is None else Position(position),

@@ -20,20 +20,26 @@ def upcast_fields(event_type: EventType, version: int, fields: dict[str, Any]) -
     Raises
     ------
     IntegrityError
-        A step failed on stored data (code ``upcast_failed``).
+        A step failed on stored data, or returned no mapping (code ``upcast_failed``).
     """
     for step in range(version, event_type.version):
         try:
             fields = event_type.upcasters[step](dict(fields))
         except Exception as error:
-            raise IntegrityError(
-                f"the upcaster of {event_type.kind} from version {step} to {step + 1} raised "
-                f"{type(error).__name__}: {error}; correct it, stored events stay as they are",
-                code="upcast_failed",
-                kind=event_type.kind,
-                version=step,
-            ) from error
+            raise _failed(event_type, step, f"raised {type(error).__name__}: {error}") from error
+        if not isinstance(fields, dict):
+            raise _failed(event_type, step, f"returned {type(fields).__name__} instead of a dict of fields")
     return fields
+
+
+def _failed(event_type: EventType, step: int, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"the upcaster of {event_type.kind} from version {step} to {step + 1} {found}; "
+        "correct it, stored events stay as they are",
+        code="upcast_failed",
+        kind=event_type.kind,
+        version=step,
+    )
 
 
 def needs_upcast(registry: Registry, kind: str, version: int) -> bool:
@@ -45,7 +51,7 @@ def needs_upcast(registry: Registry, kind: str, version: int) -> bool:
 def upcast_table(table: pa.Table, registry: Registry) -> pa.Table:
     """Bring the rows of a table with all columns to today's versions, row by row where it is needed.
 
-    The event hash stays that of the stored event: what is upcast is a view.
+    The event hash stays that of the stored event: what is upcast is a view. Raises like `upcast_fields`.
     """
     kinds, versions = table["kind"].to_pylist(), table["version"].to_pylist()
     old = [
@@ -60,12 +66,12 @@ def upcast_table(table: pa.Table, registry: Registry) -> pa.Table:
         event_type = registry.get(kinds[place])
         if event_type is None or rows[place]["body_digest"] is not None:
             continue
-        rows[place].update(_columns(event_type, versions[place], rows[place]))
+        rows[place].update(_columns(event_type, versions[place], rows[place], table.schema))
         rows[place]["version"] = event_type.version
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 
-def _columns(event_type: EventType, version: int, row: dict[str, Any]) -> dict[str, Any]:
+def _columns(event_type: EventType, version: int, row: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
     fields = {name: row[name] for name in BODY_COLUMNS if row[name] is not None}
     software = fields.pop("software", None)
     payload = fields.pop("payload", None)
@@ -75,8 +81,15 @@ def _columns(event_type: EventType, version: int, row: dict[str, Any]) -> dict[s
     columns: dict[str, Any] = dict.fromkeys(BODY_COLUMNS)
     columns["software"] = software
     own = {*event_type.columns, *AUDIT_FIELDS} - {"payload"}
-    columns.update({name: value for name, value in fields.items() if name in own})
-    if not event_type.built_in:
-        rest = {name: value for name, value in fields.items() if name not in own}
-        columns["payload"] = dump_json(rest).decode()
+    try:
+        for name in own & fields.keys():
+            columns[name] = fields[name]
+            # Here, where it is known whose value it is; Arrow would only say that the table has a wrong one.
+            pa.scalar(fields[name], schema.field(name).type)
+        if not event_type.built_in:
+            rest = {name: value for name, value in fields.items() if name not in own}
+            columns["payload"] = dump_json(rest).decode()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        step = event_type.version - 1
+        raise _failed(event_type, step, f"returned what cannot be stored: {error}") from error
     return columns

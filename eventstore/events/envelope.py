@@ -156,7 +156,8 @@ class RecordedEvent:
     """An event with its place: what the log adds to the fact.
 
     `position` is None in the unsealed tail. `event` is the typed event, or the plain mapping of its
-    columns when its kind is not registered in this process or its body was erased.
+    columns when its kind is not registered in this process, its body was erased, or its model has
+    grown stricter than what was recorded.
     """
 
     id: EventId

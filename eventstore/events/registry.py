@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from eventstore.errors import InvalidEventError
 from eventstore.events.call import CallContextRecorded, CallNodeRecorded
-from eventstore.events.envelope import Event
+from eventstore.events.envelope import Event, Time
 from eventstore.events.execution import ExecutionHeartbeat, ExecutionStarted
 from eventstore.events.handle import HandleAdvanced, HandleForked, HandleRecorded, HandleRolledBack
 from eventstore.events.job import JobEnded, JobStarted
@@ -204,10 +206,22 @@ def _field_faults(model: type[Event]) -> Iterator[tuple[str, str]]:
             yield name, "has the name of what every event says of itself"
         if name in (*SHARED_COLUMNS, "actor", "reason") and not _is_text(info.annotation):
             yield name, "fills the column of this name, so it must be text or None"
+        if name == "occurred_at" and not _is_time(info):
+            yield (
+                name,
+                "fills the column of this name, so it must be declared as Event declares it, or not at all",
+            )
         if info.exclude:
             yield name, "is excluded from what is stored"
         if info.validation_alias is not None and not by_name:
             yield name, "has an alias, but is stored by name: set validate_by_name=True"
+
+
+def _is_time(info: FieldInfo) -> bool:
+    """Whether a field is declared as `Event.occurred_at` is, or is the same and required."""
+    optional, required = Event.model_fields["occurred_at"], FieldInfo.from_annotation(Time)
+    declared = (info.annotation, info.metadata)
+    return declared in [(same.annotation, same.metadata) for same in (optional, required)]
 
 
 def _is_text(annotation: Any) -> bool:

@@ -11,7 +11,7 @@ import os
 import threading
 
 from eventstore import layout
-from eventstore.filesystem import Storage
+from eventstore.filesystem import Storage, storage_error
 from eventstore.segment import check_bytes, damaged, missing
 
 __all__ = ["CheckedSegments"]
@@ -34,6 +34,8 @@ class CheckedSegments:
             No such file (code ``segment_missing``).
         IntegrityError
             The file is not what its name says (code ``segment_damaged``).
+        StorageError
+            The file cannot be read, which says nothing of its content.
         """
         local = self._storage.local_path(path)
         if local is None:
@@ -50,6 +52,8 @@ class CheckedSegments:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except FileNotFoundError as error:
             raise missing(path, self._storage.url) from error
+        except OSError as error:
+            raise storage_error("read", path, self._storage.url, error) from error
         name = layout.parse_segment(path)
         if name is None or name.digest != found:
             raise damaged(path, f"its {mark[1]} bytes have SHA-256 {found}")

@@ -6,12 +6,13 @@ kinds. Rows of older versions are upcast on the way.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -20,21 +21,25 @@ import pyarrow.compute as pc
 from eventstore.codec.rows import Row, table_of
 from eventstore.codec.schema import POSITION, SCHEMA
 from eventstore.codec.upcast import needs_upcast, upcast_table
-from eventstore.errors import IntegrityError, InvalidEventError, NotFoundError
+from eventstore.errors import EventStoreError, FormatError, InvalidEventError, NotFoundError
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
 from eventstore.journal import JournalContent, JournalFolder, read_journal
 from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
+from eventstore.seal import Snapshot
 from eventstore.segment import Segment, damaged, read_segment
 
 __all__ = ["READ_SCHEMA", "LogReader", "check_question", "checked_columns", "select_segments"]
+
+logger = logging.getLogger(__name__)
 
 READ_SCHEMA: pa.Schema = pa.schema([POSITION, *SCHEMA])
 """The columns of what is read: ``position``, then those of a segment."""
 
 BATCH_ROWS = 65_536
+_SETTLED_BY_SEAL = ("event_hash", "salt")
 
 Journaled = tuple[str, Sequence[Row], Mapping[str, Any]]
 """A writer, its rows that are in no segment yet, and the header of their journal."""
@@ -59,13 +64,20 @@ def checked_columns(columns: Collection[str] | None) -> list[str]:
     return [name for name in READ_SCHEMA.names if name == "position" or name in columns]
 
 
-def check_question(*, kinds: Collection[str] | None, limit: int | None = None) -> None:
+def check_question(
+    *,
+    kinds: Collection[str] | None,
+    limit: int | None = None,
+    until: int | None = None,
+    tail: bool = False,
+) -> None:
     """Refuse what would get an empty answer by mistake.
 
     Raises
     ------
     InvalidEventError
-        `kinds` is one text instead of several (code ``bad_kinds``), or `limit` is negative (``bad_range``).
+        `kinds` is one text instead of several (code ``bad_kinds``); `limit` is negative, or `until` and
+        `tail` are given together (``bad_range``).
     """
     if isinstance(kinds, str):
         raise InvalidEventError(
@@ -75,6 +87,12 @@ def check_question(*, kinds: Collection[str] | None, limit: int | None = None) -
     if limit is not None and limit < 0:
         raise InvalidEventError(
             f"a limit of 0 or more events was expected, found {limit}; None means all", code="bad_range"
+        )
+    if tail and until is not None:
+        raise InvalidEventError(
+            f"a range that ends at a position, or the tail, which has none, was expected, found both until="
+            f"{until} and tail=True; leave one of them out",
+            code="bad_range",
         )
 
 
@@ -105,6 +123,8 @@ class LogReader:
 
     Parameters
     ----------
+    store_id
+        Journals that say another one are not ours, and left out.
     folder
         Journals of this machine's writers; None reads no journals.
     own_rows
@@ -116,18 +136,21 @@ class LogReader:
         storage: Storage,
         sequence: SealSequence,
         *,
+        store_id: str,
         registry: Registry,
         folder: JournalFolder | None,
         own_rows: Callable[[], Journaled | None],
     ) -> None:
         self._storage = storage
         self._sequence = sequence
+        self._store_id = store_id
         self._registry = registry
         self._folder = folder
         self._own_rows = own_rows
         self.checked = CheckedSegments(storage)
         self._lock = threading.Lock()
         self._journals: dict[Path, JournalContent] = {}
+        self._damaged: dict[Path, tuple[int, int]] = {}
 
     def read(
         self,
@@ -146,7 +169,7 @@ class LogReader:
         after
             Exclusive start, usually where a projection stopped; None begins at the first event.
         until
-            Exclusive end; None means the sealed head.
+            Exclusive end; None means the sealed head. Not together with `tail`.
         kinds
             Only events of these kinds; None means all.
         columns
@@ -155,7 +178,8 @@ class LogReader:
             Most events to yield over all batches; None means all.
         tail
             Afterwards also events that no seal has placed: durable ones, then journaled ones of this
-            machine. Their ``position`` is null; of journaled ones also ``event_hash`` and ``salt``.
+            machine. Their ``position``, ``event_hash`` and ``salt`` are null: who seals decides on the
+            first, and an event that is put again after a crash gets another hash.
 
         Returns
         -------
@@ -166,19 +190,10 @@ class LogReader:
         IntegrityError, NotFoundError
             A segment is damaged or missing.
         InvalidEventError
-            There is no such column, or the question makes no sense.
+            There is no such column, or the question makes no sense; raised by the call itself.
         """
-        check_question(kinds=kinds, limit=limit)
-        names = checked_columns(columns)
-        left = limit if limit is not None else 1 << 62
-        source = self._tables(after, until, kinds, names, tail)
-        for table in source:
-            for batch in table.slice(0, left).to_batches(max_chunksize=BATCH_ROWS):
-                if batch.num_rows:
-                    left -= batch.num_rows
-                    yield batch
-            if left <= 0:
-                return
+        check_question(kinds=kinds, limit=limit, until=until, tail=tail)
+        return _batches(self._tables(after, until, kinds, checked_columns(columns), tail), limit)
 
     def _tables(
         self,
@@ -190,13 +205,12 @@ class LogReader:
     ) -> Iterator[pa.Table]:
         # Journals before segments before seals: what leaves the one is in the next before it goes.
         journaled = self.journaled() if tail else []
-        self._sequence.refresh()
-        unsealed = self._sequence.unsealed() if tail else []
+        unsealed = self._unsealed() if tail else []
         now = self._sequence.refresh()
         end = now.peaks.size if until is None else min(until, now.peaks.size)
         for segment in select_segments(now.segments, after=after, until=end, kinds=kinds):
             yield from self._segment(segment, after, end, kinds, names)
-        if tail and until is None:
+        if tail:
             yield from self._tail(dict(now.writers), unsealed, journaled, kinds, names)
 
     def _segment(
@@ -234,25 +248,44 @@ class LogReader:
         return table.select(names)
 
     def read_unsealed(
-        self, *, kinds: Collection[str] | None = None, columns: Collection[str] | None = None
+        self,
+        *,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the events that are durable and not sealed, by any writer; see `read`."""
+        """Yield the events that are durable and not sealed, by any writer; see `read`.
+
+        Parameters
+        ----------
+        known
+            By writer, one past the last sequence of which the caller knows: segments that hold nothing
+            later are passed over.
+        """
         names = checked_columns(columns)
-        self._sequence.refresh()
-        unsealed = self._sequence.unsealed()
+        unsealed = self._unsealed()
         ends = dict(self._sequence.refresh().writers)
-        for table in self._tail(ends, unsealed, [], kinds, names):
-            yield from table.to_batches(max_chunksize=BATCH_ROWS)
+        return _batches(self._tail(ends, unsealed, [], kinds, names, known or {}), None)
+
+    def sealed(self) -> Snapshot:
+        """Return where the sealed log ends now, and how far it holds each writer's events."""
+        return self._sequence.refresh()
+
+    def sealed_end(self, writer: str) -> int:
+        """One past the last sealed sequence of `writer`, without a look at the storage."""
+        return self._sequence.sealed_end(writer)
+
+    def _unsealed(self) -> list[str]:
+        self._sequence.refresh()  # else the listing names what is sealed already
+        return self._sequence.unsealed()
 
     # the tail --------------------------------------------------------------------------------------------
 
     def journaled(self) -> list[Journaled]:
         """Rows that are in no segment: of this process from memory, of others from their journals.
 
-        Raises
-        ------
-        IntegrityError
-            A journal is damaged.
+        Of a damaged journal only what stands before the damage, or nothing; it is logged once. Its events
+        are in no log yet, and whoever writes on this machine must not be stopped by them.
         """
         own = self._own_rows()
         found = [own] if own is not None and own[1] else []
@@ -264,19 +297,29 @@ class LogReader:
                 if own is not None and path.name.startswith(own[0]):
                     continue
                 content = self._journal(path)
-                if content is not None:
+                if content is not None and content.header.get("store_id", self._store_id) == self._store_id:
                     contents[path] = content
                     found.append((content.header["writer"], list(content.rows), content.header))
             self._journals = contents
         return found
 
     def _journal(self, path: Path) -> JournalContent | None:
-        known = self._journals.get(path)
-        if known is not None:
-            # A writer cuts back a line that failed: what was read of it does not count then.
-            with contextlib.suppress(IntegrityError):
-                return read_journal(path, known)
-        return read_journal(path)
+        known, damage = self._journals.get(path), self._damaged.get(path)
+        if damage is not None and damage == _mark(path):
+            return known
+        content = None
+        try:
+            content = read_journal(path, known, good_prefix=True)
+            found: EventStoreError | None = content.damage if content else None
+        except FormatError as error:
+            found = error
+        if found is None:
+            self._damaged.pop(path, None)
+            return content
+        if damage is None:
+            logger.error("the tail is read without what a journal holds behind its damage: %s", found)
+        self._damaged[path] = _mark(path)
+        return content
 
     def _tail(
         self,
@@ -285,12 +328,15 @@ class LogReader:
         journaled: Sequence[Journaled],
         kinds: Collection[str] | None,
         names: list[str],
+        known: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[pa.Table]:
         described = [item[0] for path in unsealed if (item := self._sequence.describe(path))]
         for segment in sorted(described, key=lambda s: (s.recorded_from_us, s.writer, s.first_sequence)):
             if segment.first_sequence < ends.get(segment.writer, 0):
                 continue
             ends[segment.writer] = segment.end_sequence
+            if segment.end_sequence <= known.get(segment.writer, 0):
+                continue
             try:
                 for _, table in read_segment(self._storage, segment.path):
                     yield self._unplaced(table, kinds, names)
@@ -302,14 +348,13 @@ class LogReader:
                 continue
             ends[WriterId(writer)] = fresh[-1].sequence + 1
             table = table_of(fresh, writer=writer, actor=header.get("actor"), software=header.get("software"))
-            for name in ("event_hash", "salt"):
-                # Both are made when the segment is: these are not the ones that will be stored.
-                place = table.schema.get_field_index(name)
-                nulls = pa.nulls(table.num_rows, SCHEMA.field(name).type)
-                table = table.set_column(place, SCHEMA.field(name), nulls)
             yield self._unplaced(table, kinds, names)
 
     def _unplaced(self, table: pa.Table, kinds: Collection[str] | None, names: list[str]) -> pa.Table:
+        for name in _SETTLED_BY_SEAL:
+            # Made with a segment, and made anew with a second one after a crash: only a seal settles them.
+            nulls = pa.nulls(table.num_rows, SCHEMA.field(name).type)
+            table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), nulls)
         table = table.add_column(0, POSITION, pa.nulls(table.num_rows, pa.int64()))
         return self._shaped(table, kinds, names, old=True)
 
@@ -338,7 +383,19 @@ class LogReader:
         idle_seconds
             Ends it when nothing new came for so long; None waits for ever.
         """
-        stop = stop or threading.Event()
+        check_question(kinds=kinds)
+        checked_columns(columns)
+        return self._follow(after, kinds, columns, poll_seconds, stop or threading.Event(), idle_seconds)
+
+    def _follow(
+        self,
+        after: int | None,
+        kinds: Collection[str] | None,
+        columns: Collection[str] | None,
+        poll_seconds: float,
+        stop: threading.Event,
+        idle_seconds: float | None,
+    ) -> Iterator[pa.RecordBatch]:
         reached = -1 if after is None else after
         quiet_since = time.monotonic()
         while not stop.is_set():
@@ -352,3 +409,23 @@ class LogReader:
             if idle_seconds is not None and time.monotonic() - quiet_since >= idle_seconds:
                 return
             stop.wait(poll_seconds)
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Size and time of a file, which tell whether to read it again; zeros if it is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return 0, 0
+    return about.st_size, about.st_mtime_ns
+
+
+def _batches(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.RecordBatch]:
+    left = limit if limit is not None else 1 << 62
+    for table in tables:
+        for batch in table.slice(0, left).to_batches(max_chunksize=BATCH_ROWS):
+            if batch.num_rows:
+                left -= batch.num_rows
+                yield batch
+        if left <= 0:
+            return

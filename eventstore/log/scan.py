@@ -43,7 +43,7 @@ def scan_log(
     `check`, each segment file is compared with its digest before its first use in this process (about a
     second a gigabyte); without, damage inside a page can go unseen, because polars ignores page checksums.
     """
-    check_question(kinds=kinds)
+    check_question(kinds=kinds, until=until, tail=tail)
     names = checked_columns(columns)
     now = sequence.refresh()
     end = now.peaks.size if until is None else min(until, now.peaks.size)

@@ -6,14 +6,16 @@ damaged file does not hide another.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from eventstore import layout
 from eventstore.codec.canonical import event_hashes
@@ -22,7 +24,7 @@ from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
 from eventstore.journal import JournalFolder, read_journal
 from eventstore.merkle import Peaks
-from eventstore.seal import GENESIS, Seal, Snapshot, decode_seal, decode_snapshot, seal_damaged
+from eventstore.seal import Chain, Seal, decode_seal, decode_snapshot, seal_damaged
 from eventstore.segment import KindCount, Segment, check_bytes, damaged, describe, missing, read_segment
 from eventstore.value_store import ValueStore
 
@@ -125,17 +127,22 @@ class _Verification:
         self._folder = folder
         self._progress = progress or (lambda _done, _all: None)
         self._report = VerifyReport()
+        self._chain = Chain(store_id)
+        self._whole = True
+        """Whether every seal that is there follows."""
+        self._sealed: dict[str, bool] = {}
+        """For each segment that was listed, whether a seal names it."""
+        self._newest_table = (0, "")
         self._digests: dict[str, tuple[int, int | None]] = {}
 
     def run(self, *, check_values: bool) -> VerifyReport:
         started = time.perf_counter()
         report = self._report
         self._check_names()
-        seals = list(self._chain())
-        whole = not any(finding.severity is Severity.ERROR for finding in self._report.findings)
-        sealed = self._check_segments(seals)
-        self._check_snapshots(seals, whole=whole)
-        self._check_unsealed(sealed, seals)
+        self._check_log()
+        self._check_snapshots()
+        self._check_tables()
+        self._check_unsealed()
         self._check_journals()
         if check_values:
             self._check_values()
@@ -168,6 +175,10 @@ class _Verification:
         )
         for entry in self._storage.files("", temporary=True):
             path = entry.path
+            if layout.parse_segment(path) is not None:
+                self._sealed[path] = False
+            elif (position := layout.parse_manifest(path)) is not None:
+                self._newest_table = max(self._newest_table, (position, path))
             if path == layout.STORE_FILE or path.startswith(f"{layout.PROJECTIONS}/"):
                 continue
             if not any(parse(path) for parse in known):
@@ -183,88 +194,100 @@ class _Verification:
 
     # the chain -------------------------------------------------------------------------------------------
 
-    def _chain(self) -> Iterator[tuple[Seal, Snapshot]]:
-        """Yield each seal that follows, with the sequence after it; stops at the first that does not."""
+    def _check_log(self) -> None:
+        """Check the chain and the tree link by link; nothing of a link is kept but its segments' names."""
         numbers = [
             number
             for entry in self._storage.files(layout.SEALS)
             if (number := layout.parse_seal(entry.path)) is not None
         ]
-        now = Snapshot(number=0, digest=GENESIS, store_id=self._store_id, peaks=Peaks())
+        size = self._stated_size(numbers)
+        peaks = Peaks()
         for number in numbers:
             path = layout.seal_path(number)
             try:
-                if number != now.number + 1:
-                    absent = layout.seal_path(now.number + 1)
+                if number != self._chain.number + 1:
+                    absent = layout.seal_path(self._chain.number + 1)
                     raise seal_damaged(absent, f"it is not there, and {path!r} is")
                 digest, seal = decode_seal(path, self._read(path))
-                now = now.then(digest, seal, path)
+                self._chain.follow(digest, seal)
             except EventStoreError as error:
-                self._found(error, position=now.peaks.size)
+                self._whole = False
+                self._found(error, position=self._chain.peaks.size)
                 return
             self._report.seals += 1
-            self._report.size, self._report.root = now.peaks.size, seal.root
-            yield seal, now
+            self._report.size, self._report.root = seal.size, seal.root
+            peaks = self._check_segments(seal, peaks, max(size, seal.size))
 
-    def _check_snapshots(self, seals: list[tuple[Seal, Snapshot]], *, whole: bool) -> None:
-        """Compare snapshots with the chain; where that is `whole`, none goes beyond its end."""
-        after = {seal.number: now for seal, now in seals}
+    def _stated_size(self, numbers: Sequence[int]) -> int:
+        """Return how many events the newest seal says there are; only to tell progress by."""
+        if not numbers:
+            return 0
+        path = layout.seal_path(numbers[-1])
+        try:
+            return decode_seal(path, self._storage.read(path))[1].size
+        except EventStoreError:
+            return 0
+
+    def _check_snapshots(self) -> None:
+        """Compare snapshots with their seals; where the chain is whole, none goes beyond its end."""
         for entry in self._storage.files(layout.SEALS):
             number = layout.parse_snapshot(entry.path)
             if number is None:
                 continue
-            self._report.snapshots += 1
+            path = layout.seal_path(number)
             try:
-                snapshot = decode_snapshot(entry.path, self._read(entry.path))
-                expected = after.get(number)
-                if expected is None and whole:
-                    raise seal_damaged(
-                        layout.seal_path(number), f"it is not there, and {entry.path!r} sums it up"
-                    )
-                if expected is not None and (
-                    snapshot.digest != expected.digest
-                    or snapshot.peaks.peaks != expected.peaks.peaks
-                    or snapshot.segments != expected.segments
-                    or dict(snapshot.writers) != dict(expected.writers)
-                ):
-                    raise IntegrityError(
-                        f"the snapshot {entry.path!r} was expected to sum up the seals to {number}, found "
-                        "something else; delete it, the seals serve without it",
-                        code="snapshot_damaged",
-                        path=entry.path,
-                    )
+                raw = self._read(entry.path)
+                if number <= self._chain.number:
+                    decode_snapshot(entry.path, raw, *decode_seal(path, self._storage.read(path)))
+                elif self._whole and not self._storage.exists(path):
+                    raise seal_damaged(path, f"it is not there, and {entry.path!r} sums it up")
+            except NotFoundError:
+                continue  # only the last two are kept, and someone has just written the next
             except EventStoreError as error:
                 self._found(error)
+            self._report.snapshots += 1
+
+    def _check_tables(self) -> None:
+        """Where the chain is whole, no table has folded events beyond its end."""
+        position, path = self._newest_table
+        if self._whole and position > self._report.size:
+            self._found(
+                seal_damaged(
+                    layout.seal_path(self._chain.number + 1),
+                    f"it is not there, and {path!r} stands at position {position}, beyond the "
+                    f"{self._report.size} events that are sealed",
+                ),
+                position=self._report.size,
+            )
 
     # segments --------------------------------------------------------------------------------------------
 
-    def _check_segments(self, seals: list[tuple[Seal, Snapshot]]) -> set[str]:
-        """Recompute every event hash and every root; returns the paths of all sealed segments."""
-        peaks: Peaks | None = Peaks()
-        paths = set()
-        for seal, _ in seals:
-            for segment in seal.segments:
-                paths.add(segment.path)
-                hashes = self._check_segment(segment)
-                if peaks is not None and hashes is not None and len(hashes) == segment.count:
-                    peaks.extend(hashes)
-                else:
-                    peaks = None
-                self._progress(self._report.events, self._report.size)
-            if peaks is None:
-                # A segment is damaged and named; from the next seal on the tree goes on from its peaks.
-                peaks = Peaks(seal.size, seal.peaks)
-            elif peaks.root() != seal.root:
-                self._found(
-                    seal_damaged(
-                        layout.seal_path(seal.number),
-                        f"the events up to position {seal.size} have the root {peaks.root().hex()}, not "
-                        f"{seal.root.hex()}",
-                    ),
-                    position=seal.size - sum(segment.count for segment in seal.segments),
-                )
-                peaks = Peaks(seal.size, seal.peaks)
-        return paths
+    def _check_segments(self, seal: Seal, before: Peaks, size: int) -> Peaks:
+        """Recompute the event hashes and the root of one seal; returns the tree to go on from."""
+        peaks: Peaks | None = before
+        for segment in seal.segments:
+            if segment.path in self._sealed:
+                self._sealed[segment.path] = True
+            hashes = self._check_segment(segment)
+            if peaks is not None and hashes is not None and len(hashes) == segment.count:
+                peaks.extend(hashes)
+            else:
+                peaks = None
+            self._progress(self._report.events, size)
+        if peaks is not None and peaks.root() == seal.root:
+            return peaks
+        if peaks is not None:
+            self._found(
+                seal_damaged(
+                    layout.seal_path(seal.number),
+                    f"the events up to position {seal.size} have the root {peaks.root().hex()}, not "
+                    f"{seal.root.hex()}",
+                ),
+                position=seal.size - sum(segment.count for segment in seal.segments),
+            )
+        # What is wrong is named; the next seals are checked against what this one says.
+        return Peaks(seal.size, seal.peaks)
 
     def _check_segment(self, segment: Segment) -> list[bytes] | None:
         path, first = segment.path, segment.first_position
@@ -314,6 +337,8 @@ class _Verification:
             fault = damaged(path, f"it holds {len(hashes)} events where {segment.count} were sealed")
         elif not facts.are_those_of(segment) or len(raw) != segment.size_bytes:
             fault = damaged(path, "its kinds, times or size are not those that its seal states")
+        elif (store_id := _store_id_in(raw)) != self._store_id:
+            fault = damaged(path, f"its footer names the store {store_id}, not {self._store_id}")
         return hashes, segment.first_position or 0, fault
 
     def _bad_row(
@@ -352,39 +377,66 @@ class _Verification:
 
     # what is not sealed ----------------------------------------------------------------------------------
 
-    def _check_unsealed(self, sealed: set[str], seals: list[tuple[Seal, Snapshot]]) -> None:
-        ends = dict(seals[-1][1].writers) if seals else {}
+    def _check_unsealed(self) -> None:
         waiting: list[Segment] = []
-        for entry in self._storage.files(layout.SEGMENTS):
-            name = layout.parse_segment(entry.path)
-            if name is None or entry.path in sealed:
-                continue
+        for path in [path for path, sealed in self._sealed.items() if not sealed]:
             self._report.unsealed_segments += 1
             try:
-                segment, _ = describe(self._storage, entry.path)
+                segment, _ = describe(self._storage, path, store_id=self._store_id)
                 self._report.bytes_read += segment.size_bytes
-                for start, table in read_segment(self._storage, entry.path):
+                for start, table in read_segment(self._storage, path):
                     bad = self._bad_row(segment, start, table, event_hashes(table))
                     if bad is not None:
-                        raise damaged(entry.path, f"the event in row {start + bad[0]} {bad[1]}")
+                        raise damaged(path, f"the event in row {start + bad[0]} {bad[1]}")
                     self._note_values(table, None)
             except EventStoreError as error:
                 self._found(error)
                 continue
             waiting.append(segment)
-            if segment.first_sequence < ends.get(segment.writer, 0):
+            severity = Severity.WARNING
+            if segment.first_sequence >= self._chain.writers.get(segment.writer, 0):
+                code, words = "unsealed_segment", "run `eventstore seal --everywhere` to place its events"
+            elif self._is_repeat(segment):
                 code, words = "duplicate_segment", "its events are sealed from another file; delete it"
             else:
-                code, words = "unsealed_segment", "run `eventstore seal --everywhere` to place its events"
+                severity, code = Severity.ERROR, "overlapping_segment"
+                words = (
+                    f"it says of the events {segment.first_sequence} to {segment.end_sequence - 1} of the "
+                    f"writer {segment.writer} what the sealed files do not say. Keep it, compare it with "
+                    "them, and append anew what is missing"
+                )
             self._found(
                 IntegrityError(
-                    f"the segment {entry.path!r} is whole and not sealed: {words}",
-                    code=code,
-                    path=entry.path,
+                    f"the segment {path!r} is whole and not sealed: {words}", code=code, path=path
                 ),
-                severity=Severity.WARNING,
+                severity=severity,
             )
-        self._check_gaps(ends, waiting)
+        self._check_gaps(dict(self._chain.writers), waiting)
+
+    def _is_repeat(self, segment: Segment) -> bool:
+        """Whether its events are sealed from other files; salts, and so hashes, are each file's own."""
+        first, end = segment.first_sequence, segment.end_sequence
+        if end > self._chain.writers.get(segment.writer, 0):
+            return False
+        sealed = [
+            (name.first_sequence, path)
+            for path, is_sealed in self._sealed.items()
+            if is_sealed and (name := layout.parse_segment(path)) and name.writer == segment.writer
+        ]
+        # These follow each other without a gap; the first of them begins at or before ours.
+        start = max((sequence for sequence, _ in sealed if sequence <= first), default=0)
+        try:
+            others = pa.concat_tables(
+                table
+                for sequence, path in sorted(sealed)
+                if start <= sequence < end
+                for _, table in read_segment(self._storage, path)
+            )
+            own = pa.concat_tables(table for _, table in read_segment(self._storage, segment.path))
+        except (EventStoreError, pa.ArrowException):
+            return False  # what is sealed cannot be read, or is gone: then this file is of use
+        facts = [name for name in own.column_names if name not in ("event_hash", "salt")]
+        return bool(own.select(facts).equals(others.select(facts).slice(first - start, end - first)))
 
     def _check_gaps(self, ends: dict[WriterId, int], waiting: list[Segment]) -> None:
         """Report unsealed segments that wait for one before them, which is not there."""
@@ -410,15 +462,43 @@ class _Verification:
     def _check_journals(self) -> None:
         if self._folder is None:
             return
-        for path in self._folder.journals():
+        self._check_folder(self._folder)
+        for folder in self._folder.siblings():
+            if folder.journals():
+                self._found(
+                    IntegrityError(
+                        f"the state folder has journals of the host {folder.host!r}, and this one is "
+                        f"{self._folder.host!r}: if that is an earlier name of this machine, open the store "
+                        "for writing here, which takes them over; else open it there",
+                        code="journal_elsewhere",
+                        path=f"{folder.host}/journals",
+                    ),
+                    severity=Severity.WARNING,
+                )
+            self._check_folder(folder)
+
+    def _check_folder(self, folder: JournalFolder) -> None:
+        for path in folder.set_aside():
+            self._found(
+                IntegrityError(
+                    f"the journal {path.name} was set aside because it is damaged: what stands before the "
+                    "damage was taken over. Take the good lines behind it over by hand with `eventstore "
+                    "append`, then move the file away",
+                    code="journal_damaged",
+                    path=path.name,
+                )
+            )
+        for path in folder.journals():
             try:
-                content = read_journal(path)
+                content = read_journal(path, good_prefix=True)
             except EventStoreError as error:
                 self._found(error)
                 continue
             if content is None:
                 continue
             self._report.journaled_events += len(content.rows)
+            if content.damage is not None:
+                self._found(content.damage)
             if content.torn_bytes:
                 self._found(
                     IntegrityError(
@@ -455,3 +535,8 @@ class _Verification:
                 self._report.values += 1
             except EventStoreError as error:
                 self._found(error, severity=Severity.WARNING)
+
+
+def _store_id_in(raw: bytes) -> object:
+    """Return the store that a segment's footer names."""
+    return json.loads(pq.read_schema(pa.BufferReader(raw)).metadata[b"eventstore"]).get("store_id")

@@ -12,17 +12,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eventstore import layout
 from eventstore.codec.rows import Row, fields_of, table_of
 from eventstore.errors import EventStoreError, InvalidEventError, StateError, StorageError
 from eventstore.events.envelope import Event
-from eventstore.events.registry import EventType, Registry
+from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS, EventType, Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId, new_writer_id
-from eventstore.journal import Durability, Journal, JournalFolder, Lock
+from eventstore.journal import Durability, Journal, JournalFolder, Lock, boot_id
 from eventstore.segment import SegmentFile, encode_segment
 from eventstore.value_store import ValueStore
 
@@ -31,6 +31,8 @@ __all__ = ["Author", "Limits", "Writer", "encode_rows", "put_segment"]
 logger = logging.getLogger(__name__)
 CLOCK_TOLERANCE_US = 60_000_000
 """How far a clock may jump back before appending refuses; up to here the last time is kept."""
+MAX_BATCH_EVENTS = 1_000_000
+"""Most events of one append, which are never split over two segments."""
 
 new_row = tuple.__new__
 """`Row` without the cost of its own constructor: an append makes one for each event."""
@@ -66,7 +68,7 @@ class _Open:
     opened_at: float
     rows: list[Row] = field(default_factory=list)
     size_bytes: int = 0
-    intended: bool = False
+    intended_path: str | None = None
     file: SegmentFile | None = None
     hashes: list[bytes] = field(default_factory=list)
 
@@ -122,8 +124,10 @@ class Writer:
         self._open: _Open | None = None
         self._pending: list[_Open] = []
         self._closed = False
+        self._released = False
         self._wake = threading.Event()
         self._timer: threading.Thread | None = None
+        self._timer_after = 0.0
 
     @property
     def durable_end(self) -> int:
@@ -141,7 +145,8 @@ class Writer:
         Raises
         ------
         InvalidEventError
-            A kind is unknown, an inline value is too large, or there is no event; nothing was stored.
+            A kind is unknown, an inline value is too large, there is no event or more than one append takes
+            (code ``batch_too_large``); nothing was stored.
         StateError
             The writer is closed or was opened in another process, or the clock jumped back further than
             `CLOCK_TOLERANCE_US` (code ``clock_went_back``).
@@ -150,6 +155,12 @@ class Writer:
         """
         # Before any lock, which another thread may have held when this process was forked.
         self._check_open()
+        if len(events) > MAX_BATCH_EVENTS:
+            raise InvalidEventError(
+                f"at most {MAX_BATCH_EVENTS:,} events were expected in one append, found {len(events):,}; "
+                "append them in smaller batches. Nothing was stored",
+                code="batch_too_large",
+            )
         prepared = [self._prepared(event) for event in events]
         if not prepared:
             raise InvalidEventError("at least one event was expected, found none", code="no_event")
@@ -158,6 +169,10 @@ class Writer:
                 raise _closed()
             now = self._time()
             batch = self._open
+            if batch is not None and not batch.rows and batch.journal is not None and batch.journal.broken:
+                # There is nothing to flush, which is how one with rows is got rid of.
+                _drop(batch.journal)
+                batch = self._open = None
             # From the rows, which change in one step: an interrupt cannot come between them and a count.
             first = batch.end if batch is not None else self._sequence
             rows = [
@@ -171,7 +186,8 @@ class Writer:
             batch.size_bytes += size
             self._sequence = batch.end
             self._last_us = now
-            full = len(batch.rows) >= self._limits.rows or batch.size_bytes >= self._limits.bytes
+            full = self._is_full(batch)
+        # From here on the batch is acknowledged: whatever fails is not this call's failure.
         if full:
             self._flush_quietly()
         elif self._timer is None and self._limits.seconds is not None:
@@ -181,6 +197,8 @@ class Writer:
     def _prepared(self, event: Event) -> tuple[EventType, Mapping[str, Any]]:
         kind = self._registry.of(event)
         fields = fields_of(kind, event)
+        if not kind.built_in:
+            _check_columns(kind, fields)
         if (
             "data" in fields
             and (data := fields["data"]) is not None
@@ -188,6 +206,14 @@ class Writer:
         ):
             # The value before the event: nothing stored ever points at something missing.
             fields = {**fields, "data": None, "data_digest": self._values.put(data)}
+        elif fields.get("data_digest") is not None and not self._values.has(fields["data_digest"]):
+            raise InvalidEventError(
+                f"{kind.kind}: the bytes of the value were expected in the value store under "
+                f"{fields['data_digest']}, found nothing there; put them first (store.values.put), or give "
+                "them as `data`. Nothing was stored",
+                code="value_not_stored",
+                kind=kind.kind,
+            )
         return kind, fields
 
     def open_rows(self) -> list[Row]:
@@ -211,31 +237,56 @@ class Writer:
 
     def _put_all(self) -> None:
         with self._flush_lock:
-            with self._append_lock:
-                if self._open is not None and self._open.rows:
-                    self._sequence = self._open.end
-                    # In one statement, so that an interrupt cannot leave the rows in both or in neither.
-                    self._pending, self._open = [*self._pending, self._open], None
+            waiting = bool(self._pending)
+            # While storage is away the open rows grow up to their limits, rather than one batch a try.
+            self._rotate(only_full=waiting)
+            self._put_pending()
+            if waiting:
+                self._rotate()
+                self._put_pending()
+
+    def _rotate(self, *, only_full: bool = False) -> None:
+        """Let the open rows wait for their segment; the next append begins a new batch."""
+        with self._append_lock:
+            batch = self._open
+            if batch is None or not batch.rows or (only_full and not self._is_full(batch)):
+                return
+            self._sequence = batch.end
+            # In one statement, so that an interrupt cannot leave the rows in both or in neither.
+            self._pending, self._open = [*self._pending, batch], None
+
+    def _put_pending(self) -> None:
+        try:
             while self._pending:
                 self._put(self._pending[0])
                 with self._append_lock:
                     done = self._pending.pop(0)
                     self._durable_end = done.end
                 _drop(done.journal)
+        finally:
+            # An outage may last, and descriptors are few.
+            for batch in self._pending:
+                if batch.journal is not None:
+                    batch.journal.rest()
+
+    def _is_full(self, batch: _Open) -> bool:
+        return len(batch.rows) >= self._limits.rows or batch.size_bytes >= self._limits.bytes
 
     def _flush_quietly(self) -> None:
         """Flush for one who did not ask: what was appended is acknowledged, whatever becomes of the flush."""
+        # Nothing is lost; flush() and close() raise it to whoever asks.
         try:
             self._put_all()
         except EventStoreError as error:
-            # Nothing is lost; flush() and close() raise it to whoever asks.
             logger.warning("a flush failed and will be tried again: %s", error)
+        except Exception:
+            logger.exception("a flush failed for a reason that was not foreseen; it will be tried again")
 
     def close(self) -> None:
-        """Flush, and let go of the journal. A second close does nothing."""
+        """Flush, and let go of the journal. A second close does nothing, or ends one that was interrupted."""
         self._check_process()
         with self._append_lock:
-            if self._closed:
+            if self._released:
                 return
             # First of all: an append that is acknowledged after the flush would go with the journal.
             self._closed = True
@@ -256,7 +307,7 @@ class Writer:
 
     def _release(self, *, remove: bool) -> None:
         with self._append_lock:
-            self._closed = True
+            self._closed = self._released = True
             for batch in [*self._pending, *([self._open] if self._open else [])]:
                 if batch.journal is not None:
                     batch.journal.close()
@@ -300,19 +351,25 @@ class Writer:
                 "first_sequence": first,
                 "actor": self._author.actor,
                 "software": self._author.software,
+                "boot": boot_id(),
             }
             path = self._folder.journal_path(self.id, first)
             journal = Journal(path, header, durability=self._durability, files=self._folder.files)
         return _Open(first, journal, time.monotonic())
 
     def _put(self, batch: _Open) -> None:
+        day = layout.segment_day(dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC))
         if batch.file is None:
-            day = layout.segment_day(dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC))
             batch.file, batch.hashes = encode_rows(batch.rows, self.id, self._author, day)
-        if batch.journal is not None and not batch.intended:
+        known = batch.file.segment
+        path = layout.segment_path(day, known.writer, known.first_sequence, known.digest)
+        if path != known.path:
+            # After an outage: sealers look into the folders of late, and not into that of the first attempt.
+            batch.file = replace(batch.file, segment=replace(known, path=path))
+        if batch.journal is not None and batch.intended_path != path:
             try:
-                batch.journal.intend(batch.file.segment.path)
-                batch.intended = True
+                batch.journal.intend(path)
+                batch.intended_path = path
             except EventStoreError as error:
                 # A full disk must not stop what would empty it. A crash amid the put can then make the
                 # recovery put these events a second time, and sealing passes over a repeat.
@@ -324,10 +381,17 @@ class Writer:
 
     def _start_timer(self) -> None:
         with self._append_lock:
-            if self._timer is not None or self._closed:
+            if self._timer is not None or self._closed or time.monotonic() < self._timer_after:
                 return
-            self._timer = threading.Thread(target=self._tick, name="eventstore-flush", daemon=True)
-        self._timer.start()
+            timer = threading.Thread(target=self._tick, name="eventstore-flush", daemon=True)
+            try:
+                timer.start()
+            except Exception as error:
+                # No more threads, or the interpreter is about to end: without one nothing is lost.
+                self._timer_after = time.monotonic() + (self._limits.seconds or 0.0)
+                logger.warning("nothing is flushed by time for now: %s", error)
+            else:
+                self._timer = timer
 
     def _stop_timer(self) -> None:
         self._wake.set()
@@ -355,6 +419,27 @@ def _drop(journal: Journal | None) -> None:
             journal.remove()
         except StorageError as error:
             logger.warning("%s", error)
+
+
+def _check_columns(kind: EventType, fields: Mapping[str, Any]) -> None:
+    """Refuse what a user's own validators or defaults put where a column would not take it.
+
+    Checked before anything is acknowledged: a row that no segment can hold would be in the way for ever.
+    """
+    for name in (*AUDIT_FIELDS, *SHARED_COLUMNS):
+        value, is_time = fields.get(name), name == "occurred_at"
+        if value is None or (not is_time and isinstance(value, str)):
+            continue
+        if is_time and isinstance(value, dt.datetime) and value.tzinfo is not None:
+            continue
+        expected = "a time with a timezone" if is_time else "text"
+        raise InvalidEventError(
+            f"{kind.kind}: {name}: {expected} or None was expected, found {value!r:.60}; correct the model's "
+            "defaults and validators. Nothing was stored",
+            code="wrong_type",
+            kind=kind.kind,
+            field=name,
+        )
 
 
 def _closed() -> StateError:

@@ -179,7 +179,7 @@ class ModelLog:
         start = 0 if after is None else max(0, after + 1)
         end = len(self.sealed) if until is None else max(0, until)
         found = self.sealed[start:end]
-        if tail and until is None:
+        if tail:
             found = found + self.tail(own=own, journals=journals)
         chosen = (known for known in found if kinds is None or known.event.kind in kinds)
         return list(islice(chosen, limit))

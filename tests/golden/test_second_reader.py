@@ -78,13 +78,20 @@ def tree(leaves: list[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + tree(leaves[:split]) + tree(leaves[split:])).digest()
 
 
+def entries_after(before: str, segments: list[dict[str, Any]]) -> str:
+    """The digest of all lists of segments, one list further."""
+    text = json.dumps(segments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(before.encode() + text.encode()).hexdigest()
+
+
 def test_page_and_parquet_reader_suffice(tmp_path: Path) -> None:
     """Someone with only the page lists all events in order and recomputes every seal's root."""
     root = tmp_path / "store"
     subprocess.run([sys.executable, "-c", MAKE, str(root)], check=True)
     leaves: list[bytes] = []
     kinds: list[str] = []
-    previous = "0" * 64
+    previous = entries = "0" * 64
+    told: dict[int, str] = {}
     seals = sorted(path for path in (root / "seals").glob("*.json"))
     assert len(seals) == 91
     for number, path in enumerate(seals, 1):
@@ -94,6 +101,8 @@ def test_page_and_parquet_reader_suffice(tmp_path: Path) -> None:
         assert json.loads(line)["digest"] == hashlib.sha256(body).hexdigest()
         assert (seal["number"], seal["previous"], path.name) == (number, previous, f"{number:020d}.json")
         previous = json.loads(line)["digest"]
+        entries = told[number] = entries_after(entries, seal["segments"])
+        assert seal["entries"] == entries
         for segment in seal["segments"]:
             raw = (root / segment["path"]).read_bytes()
             assert segment["path"].endswith(f"{hashlib.sha256(raw).hexdigest()}.parquet")
@@ -112,4 +121,12 @@ def test_page_and_parquet_reader_suffice(tmp_path: Path) -> None:
     assert kinds[:5] == ["job.started", "value.recorded", "call_node.recorded", "tags.recorded", "job.ended"]
     snapshot = pq.ParquetFile(root / "seals" / "snapshot-00000000000000000064.parquet")
     meta = json.loads(snapshot.schema_arrow.metadata[b"eventstore"])
-    assert (meta["number"], meta["size"], snapshot.metadata.num_rows) == (64, 320, 64)
+    store_id = json.loads((root / "store.json").read_bytes())["store_id"]
+    assert meta == {"format": 1, "number": 64, "store_id": store_id}
+    groups: list[list[dict[str, Any]]] = [[] for _ in range(64)]
+    for row in snapshot.read().to_pylist():
+        groups[row.pop("seal") - 1].append({**row, "kinds": json.loads(row["kinds"])})
+    entries = "0" * 64
+    for group in groups:
+        entries = entries_after(entries, group)
+    assert entries == told[64]

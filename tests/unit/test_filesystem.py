@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eventstore.errors import NotFoundError, StorageError
-from eventstore.filesystem import TEMPORARY, FsspecStorage, mask_url, open_storage
+from eventstore.filesystem import TEMPORARY, Abilities, FsspecStorage, mask_url, open_storage
 
 SECRETS = ["AKIAEXAMPLE", "wJalr/XUtn+FEMI", "s3cr3t", "abc%2Fdef"]
 
@@ -31,6 +31,11 @@ SECRETS = ["AKIAEXAMPLE", "wJalr/XUtn+FEMI", "s3cr3t", "abc%2Fdef"]
         ("AccountName=a;AccountKey=s3cr3t==;B=c", "AccountName=a;AccountKey=***;B=c"),
         ("token = s3cr3t, next", "token = ***, next"),
         ("Authorization: Bearer s3cr3t", "Authorization: Bearer ***"),
+        ("sftp://user:s3cr3t@s3cr3t@host/x", "sftp://***@host/x"),
+        ("sftp://s3cr3t@s3cr3t@host/x", "sftp://***@host/x"),
+        ("https://u:12345/s3cr3t@h", "https://***@h"),
+        ("postgres://u:1234/s3cr3t@h", "postgres://***@h"),
+        ("https://h/p?auth=s3cr3t&a=1", "https://h/p?auth=***&a=1"),
         ("ftp://u:s3cr3t@a/x and s3://AKIAEXAMPLE:s3cr3t@b/y", "ftp://***@a/x and s3://***@b/y"),
     ],
 )
@@ -47,7 +52,10 @@ def test_credentials_are_masked(text: str, masked: str) -> None:
         "memory://store",
         "/data/store",
         "http://host:8080/a/b",
-        "http://host:8080/a@b",
+        "http://host/a@b",
+        "file:///data/a:b@c",
+        "s3://bucket/a:b@c",
+        "author=ada, authority: none",
         "segments/2026/11/22/01jd-000000000000-00.parquet",
         "[Errno 28] No space left on device: '/data/x'",
     ],
@@ -92,6 +100,14 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
             open_storage(url)
         assert caught.value.code == "missing_package"
         assert f"pip install 'eventstore[{extra}]'" in str(caught.value)
+
+
+def test_a_server_that_is_down_when_a_place_is_opened_is_a_storage_error() -> None:
+    """Filesystems that connect at once fail like any other call: ours, worth a retry, without the secret."""
+    with pytest.raises(StorageError, match="refused") as caught:
+        open_storage("ftp://user:s3cr3t@127.0.0.1:9/x")
+    assert caught.value.transient
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_abilities_are_declared(tmp_path: Path) -> None:
@@ -179,6 +195,28 @@ def test_a_filesystem_without_links_cannot_create(tmp_path: Path, monkeypatch: p
         storage.create("seals/1", b"x")
     assert caught.value.code == "no_atomic_create"
     assert storage.files(temporary=True) == []
+    assert storage.abilities == Abilities(atomic_create=False, local=True, shared=True)
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_fault_does_not_make_a_file_absent(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`exists` says no only where there is nothing; what cannot be looked at is an error."""
+    storage = open_storage(tmp_path if place == "local" else "memory://fault")
+    storage.put("seals/1", b"x")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        patch.setattr(storage._fs, "info", refuse, raising=False)
+        with pytest.raises(StorageError, match="reset by peer") as caught:
+            storage.exists("seals/1")
+        assert caught.value.transient
+    assert storage.exists("seals/1")
+    assert not storage.exists("seals/1/2")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc which file is flushed")

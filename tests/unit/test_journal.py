@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
+import linecache
 import os
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 from store_kit import WRITERS, beat, beats, cut, flip, one, rows_of, value
 
-from eventstore import FormatError, IntegrityError, StateError, StorageError
+from eventstore import FormatError, IntegrityError, InvalidEventError, StateError, StorageError
 from eventstore.ids import WriterId
 from eventstore.journal import Journal, JournalFolder, LocalFiles, Lock, read_journal
 from eventstore.testing import FaultPlan, FaultyFiles, When
@@ -101,6 +104,61 @@ def test_a_torn_first_line_is_no_journal_yet(written: Path) -> None:
         assert read_journal(written) is None
 
 
+def test_a_last_line_with_a_wrong_crc_was_torn(written: Path) -> None:
+    """A power cut can leave the newline and not the middle; the line is read when it is whole after all."""
+    whole = written.read_bytes()
+    last = len(whole.splitlines(keepends=True)[2])
+    flip(written, len(whole) - last + 20)
+    content = read_journal(written)
+    assert content is not None
+    assert [row.sequence for row in content.rows] == [7]
+    assert (content.torn_bytes, content.torn_line) == (last, True)
+    written.write_bytes(whole)
+    assert read_journal(written, content) is content
+    assert [row.sequence for row in content.rows] == [7, 8, 9]
+    assert (content.torn_bytes, content.torn_line) == (0, False)
+
+
+def test_the_good_beginning_of_a_damaged_journal_can_be_asked_for(written: Path) -> None:
+    """The rows before the damage come with the error; once the file is whole again, all of them."""
+    whole = written.read_bytes()
+    start = len(whole.splitlines(keepends=True)[0])
+    with written.open("ab") as stream:
+        stream.write(whole[start:])  # numbers that came before: line 8 replaces the first
+    content = read_journal(written, good_prefix=True)
+    assert content is not None
+    assert (len(content.rows), content.damage) == (3, None)
+    flip(written, len(whole) - 20)
+    content = read_journal(written, good_prefix=True)
+    assert content is not None
+    assert content.damage is not None
+    assert (content.damage.code, [row.sequence for row in content.rows]) == ("journal_damaged", [7])
+    written.write_bytes(whole)
+    content = read_journal(written, content, good_prefix=True)
+    assert content is not None
+    assert (len(content.rows), content.damage) == (3, None)
+
+
+def test_a_damaged_first_line_leaves_what_the_name_says(written: Path) -> None:
+    """The writer and the first sequence, and no rows."""
+    path = written.rename(written.with_name(f"{WRITERS[0]}-000000000007.jsonl"))
+    flip(path, 20)
+    content = read_journal(path, good_prefix=True)
+    assert content is not None
+    assert content.damage is not None
+    assert (content.header, content.rows) == ({"writer": WRITERS[0], "first_sequence": 7}, [])
+
+
+def test_a_line_that_is_no_record_is_damage(written: Path) -> None:
+    """A right CRC over something else is refused in our words."""
+    for body in (b"[]", b"nonsense", b'{"sequence":10}', b'{"sequence":10,"events":[["x",1,{"no":1}]]}'):
+        raw = written.read_bytes()
+        written.write_bytes(raw + b"%08x %b\n" % (zlib.crc32(body), body))
+        with pytest.raises(IntegrityError):
+            read_journal(written)
+        written.write_bytes(raw)
+
+
 @pytest.mark.parametrize("line", [0, 1])
 @pytest.mark.parametrize("place", [0, 5, 8, 9, 30])
 def test_a_flipped_bit_before_the_last_line_is_damage(written: Path, line: int, place: int) -> None:
@@ -179,6 +237,64 @@ def test_a_write_that_is_refused_leaves_the_file_as_it_was(path: Path, number: i
     content = read_journal(path)
     assert content is not None
     assert [row.fields["execution_id"] for row in content.rows] == ["a", "c"]
+
+
+def test_an_interrupt_right_after_the_write_does_not_cut_a_later_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted and what is in the file agree, whatever comes between the two."""
+    plan = FaultPlan(when=When.TORN, only=frozenset({"journal_write"}))
+    journal = _journal(path, files=FaultyFiles(plan))
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if frame.f_code.co_name != "_line":
+            return None
+        if event == "line" and "self._length += " in linecache.getline(
+            frame.f_code.co_filename, frame.f_lineno
+        ):
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            journal.append(rows_of(beats("interrupted"), first=7))
+    finally:
+        sys.settrace(before)
+    for sequence, name in enumerate("abc", 7):
+        journal.append(rows_of(beats(name), first=sequence))
+    plan.at = len(plan.trace)
+    with pytest.raises(StorageError):
+        journal.append(rows_of(beats("refused"), first=10))
+    content = read_journal(path)
+    assert content is not None
+    assert [row.fields["execution_id"] for row in content.rows] == ["a", "b", "c"]
+
+
+def test_a_line_that_is_too_long_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is written: whoever recovers it would have to hold it in memory."""
+    monkeypatch.setattr("eventstore.journal.MAX_LINE_BYTES", 200)
+    journal = _journal(path)
+    before = path.read_bytes()
+    with pytest.raises(InvalidEventError, match=r"smaller batches\. Nothing was stored") as caught:
+        journal.append(rows_of(beats(*"abcdefgh"), first=7))
+    assert caught.value.code == "batch_too_large"
+    assert path.read_bytes() == before
+
+
+def test_a_journal_at_rest_has_no_descriptor_and_can_still_name_its_segment(path: Path) -> None:
+    """Rows that wait for a storage that is away cost no descriptor."""
+    before = _descriptors()
+    journal = _journal(path)
+    journal.append(rows_of(beats("a"), first=7))
+    journal.rest()
+    assert _descriptors() == before
+    journal.intend("segments/x")
+    journal.close()
+    content = read_journal(path)
+    assert content is not None
+    assert (content.segment_path, len(content.rows)) == ("segments/x", 1)
 
 
 def test_a_short_write_goes_on(path: Path) -> None:
@@ -320,6 +436,71 @@ def test_a_turn_to_seal_ends_for_forked_children_too(tmp_path: Path) -> None:
     os.close(descriptor)
     os.close(writing)
     os.waitpid(child, 0)
+
+
+def test_a_lock_that_was_dropped_unreleased_is_not_kept_by_a_child(tmp_path: Path) -> None:
+    """A store that nobody closed dies with its process, though a process that it forked lives on."""
+    reading, writing = os.pipe()
+    hearing, telling = os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock = Lock.take(tmp_path / "w.lock")
+        del lock
+        gc.collect()
+        if os.fork() == 0:
+            os.close(writing)
+            os.write(telling, b".")
+            os.read(reading, 1)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(hearing, 1) == b"."
+    lock = Lock.take(tmp_path / "w.lock")
+    for end in (reading, writing, hearing, telling):
+        os.close(end)
+    assert lock is not None
+    lock.release(remove=True)
+
+
+def test_a_released_lock_is_free_though_a_copy_of_its_descriptor_lives(tmp_path: Path) -> None:
+    """A child that never ran our hooks, between fork and exec, does not hold it on."""
+    lock = Lock.take(tmp_path / "w.lock")
+    assert lock is not None
+    copy = os.dup(lock._descriptor)
+    lock.release(remove=False)
+    again = Lock.take(tmp_path / "w.lock")
+    os.close(copy)
+    assert again is not None
+    again.release(remove=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_turn_that_is_only_good_manners_needs_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """On a filesystem without locks sealing goes on without a turn."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("eventstore.journal.fcntl.flock", refuse)
+    before = _descriptors()
+    with JournalFolder(tmp_path).sealing_turn(wait=False):
+        pass
+    assert _descriptors() == before
+
+
+def test_what_is_put_aside_never_replaces_another_file(tmp_path: Path) -> None:
+    """The same name may be damaged twice; both are kept, and only damage is listed."""
+    folder = JournalFolder(tmp_path)
+    folder.path.mkdir(parents=True)
+    path = folder.journal_path(WRITERS[0], 0)
+    for text in ("first", "second"):
+        path.write_text(text)
+        folder.put_aside(path, "damaged")
+    path.write_text("torn")
+    folder.put_aside(path, "torn")
+    assert [aside.read_text() for aside in folder.set_aside()] == ["first", "second"]
+    assert folder.journals() == []
 
 
 def test_a_turn_that_cannot_be_taken_is_a_clear_error(

@@ -104,3 +104,18 @@ def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
 def test_foreign_names_are_nobodys(parse: str, path: str) -> None:
     """A path that this room would never make is None to every reader of paths."""
     assert getattr(layout, parse)(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [
+        ("projections/jobs/v2/00000000000000000005/manifest.json", 5),
+        ("projections/jobs/v2/5/manifest.json", None),
+        ("projections/jobs/v2/00000000000000000005/table-ab.parquet", None),
+        ("projections/jobs/v2/00000000000000000005/x/manifest.json", None),
+        ("other/jobs/v2/00000000000000000005/manifest.json", None),
+    ],
+)
+def test_the_path_of_a_manifest_says_where_its_table_stands(path: str, position: int | None) -> None:
+    """And no other path does."""
+    assert layout.parse_manifest(path) == position

@@ -12,11 +12,20 @@ import pytest
 from store_kit import STORE_ID, WRITERS, beats, segment_of
 
 from eventstore import FormatError, IntegrityError, layout
-from eventstore.merkle import Peaks
-from eventstore.seal import GENESIS, Seal, Snapshot, decode_seal, decode_snapshot, encode_snapshot
+from eventstore.seal import (
+    GENESIS,
+    Chain,
+    Seal,
+    SealedSegments,
+    Snapshot,
+    decode_seal,
+    decode_snapshot,
+    encode_snapshot,
+    entries_digest,
+)
 from eventstore.segment import Segment
 
-START = Snapshot(number=0, digest=GENESIS, store_id=STORE_ID, peaks=Peaks())
+START = Snapshot(STORE_ID)
 
 
 def _seal(
@@ -37,6 +46,7 @@ def _seal(
         size=peaks.size,
         peaks=peaks.peaks,
         root=peaks.root(),
+        entries=entries_digest(after.entries, placed),
     )
 
 
@@ -126,9 +136,10 @@ def test_a_seal_that_is_no_object_is_damage() -> None:
 
 def test_the_sequence_grows_link_by_link() -> None:
     """Segments, writers' ends, size and digest follow from the seals."""
-    one = START.then(DIGEST, SEAL, PATH)
+    one = START.then([(DIGEST, SEAL)])
     second = _seal(one, _part("f", first=3))
-    two = one.then(second.encode()[0], second, layout.seal_path(2))
+    two = one.then([(second.encode()[0], second)])
+    assert _facts(two) == _facts(START.then([(DIGEST, SEAL), (second.encode()[0], second)]))
     assert (two.number, two.peaks.size) == (2, 6)
     assert two.writers == {WRITERS[0]: 4, WRITERS[1]: 2}
     assert [segment.first_position for segment in two.segments] == [0, 3, 5]
@@ -143,6 +154,7 @@ def test_the_sequence_grows_link_by_link() -> None:
         replace(SEAL, size=6),
         replace(SEAL, segments=SEAL.segments[::-1]),
         replace(SEAL, segments=SEAL.segments[:1]),
+        replace(SEAL, entries=GENESIS),
         _seal(START, _part("abc", first=1)),
         _seal(START, PARTS[0], PARTS[0]),
         _seal(START, PARTS[0], place=lambda segment: replace(segment, first_position=1)),
@@ -154,22 +166,56 @@ def test_the_sequence_grows_link_by_link() -> None:
         "size",
         "order",
         "missing",
+        "entries",
         "gap in sequences",
         "repeat",
         "gap in positions",
     ],
 )
 def test_a_seal_that_does_not_follow_is_damage(seal: Seal) -> None:
-    """Number, chain, store, positions and sequences are all checked."""
+    """Number, chain, store, positions, sequences and entries are all checked, and nothing is taken over."""
+    chain = Chain(STORE_ID)
     with pytest.raises(IntegrityError) as caught:
-        START.then(seal.encode()[0], seal, PATH)
+        chain.follow(seal.encode()[0], seal)
     assert caught.value.code == "seal_damaged"
+    assert (chain.number, chain.peaks.size, chain.writers) == (0, 0, {})
+    with pytest.raises(IntegrityError):
+        START.then([(seal.encode()[0], seal)])
+
+
+def test_entries_are_the_digest_of_all_segment_lists() -> None:
+    """As the format says: the text before, then the JSON of `segments` as it stands in the seal."""
+    second = _seal(START.then([(DIGEST, SEAL)]), _part("f", first=3))
+    before = "0" * 64
+    for seal in (SEAL, second):
+        body = seal.encode()[1]
+        said = body[body.index(b'"segments":') + len(b'"segments":') : body.index(b',"size":', -400)]
+        before = hashlib.sha256(before.encode() + said).hexdigest()
+        assert seal.entries == before
+
+
+def test_what_has_grown_is_not_seen_by_who_holds_less() -> None:
+    """One list serves all that grew from one another, and two ways to go on do not meet."""
+    first, second, third = (_part("x", first=number)[0] for number in range(3))
+    none = SealedSegments()
+    one = none.then([[first]])
+    two = one.then([[second], []])
+    other = one.then([[third]])
+    assert [list(one), list(two), list(other)] == [[first], [first, second], [first, third]]
+    assert [len(none), len(one), len(two)] == [0, 1, 2]
+    assert (two[-1], two[1:], two[::-1], one[:5]) == (second, [second], [second, first], [first])
+    assert [list(group) for group in two.by_seal()] == [[first], [second], []]
+    with pytest.raises(IndexError):
+        one[1]
+    assert two._segments is one._segments
 
 
 # snapshots ------------------------------------------------------------------------------------------------
 
-SNAPSHOT = START.then(DIGEST, SEAL, PATH)
-SNAPSHOT_PATH = layout.snapshot_path(1)
+SECOND = _seal(START.then([(DIGEST, SEAL)]), _part("f", first=3), _part("gh", writer=2))
+LAST, _ = SECOND.encode()
+SNAPSHOT = START.then([(DIGEST, SEAL), (LAST, SECOND)])
+SNAPSHOT_PATH = layout.snapshot_path(2)
 
 
 def _facts(snapshot: Snapshot) -> tuple[Any, ...]:
@@ -179,16 +225,62 @@ def _facts(snapshot: Snapshot) -> tuple[Any, ...]:
         snapshot.store_id,
         snapshot.peaks.size,
         snapshot.peaks.peaks,
-        snapshot.segments,
+        snapshot.entries,
+        snapshot.sealed_at,
+        list(map(list, snapshot.segments.by_seal())),
         dict(snapshot.writers),
     )
 
 
 def test_a_snapshot_is_read_as_it_was_written() -> None:
     """All that the seals said is in it."""
-    read = decode_snapshot(SNAPSHOT_PATH, encode_snapshot(SNAPSHOT))
+    read = decode_snapshot(SNAPSHOT_PATH, encode_snapshot(SNAPSHOT), LAST, SECOND)
     assert _facts(read) == _facts(SNAPSHOT)
-    assert _facts(decode_snapshot(SNAPSHOT_PATH, encode_snapshot(START))) == _facts(START)
+
+
+def _forged(change: Callable[[list[Segment]], object], first: int = 2) -> bytes:
+    """A snapshot of other segments, of which the first seal has so many."""
+    segments = list(SNAPSHOT.segments)
+    change(segments)
+    crafted = SealedSegments().then([segments[:first], segments[first:]])
+    return encode_snapshot(replace(SNAPSHOT, segments=crafted))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encode_snapshot(START),
+        encode_snapshot(replace(SNAPSHOT, store_id="cd" * 16)),
+        encode_snapshot(replace(SNAPSHOT, number=3)),
+        _forged(lambda s: s.pop()),
+        _forged(lambda s: s.append(s[0])),
+        _forged(lambda s: s.reverse()),
+        _forged(lambda s: s.insert(0, replace(s.pop(0), path=s[0].path))),
+        _forged(lambda s: s.insert(0, replace(s.pop(0), count=4))),
+        _forged(lambda s: s.insert(0, replace(s.pop(0), kinds=()))),
+        _forged(lambda s: None, 1),
+        _forged(lambda s: None, 4),
+    ],
+    ids=[
+        "empty",
+        "store",
+        "number",
+        "less",
+        "more",
+        "order",
+        "path",
+        "count",
+        "kinds",
+        "other seals",
+        "one seal",
+    ],
+)
+def test_a_crafted_snapshot_is_damage(raw: bytes) -> None:
+    """Whole in itself does not help: it must reproduce the entries of its seal."""
+    with pytest.raises(IntegrityError) as caught:
+        decode_snapshot(SNAPSHOT_PATH, raw, LAST, SECOND)
+    assert caught.value.code == "snapshot_damaged"
+    assert caught.value.path == SNAPSHOT_PATH
 
 
 def test_no_flipped_bit_of_a_snapshot_changes_what_it_says() -> None:
@@ -199,8 +291,8 @@ def test_no_flipped_bit_of_a_snapshot_changes_what_it_says() -> None:
         altered = bytearray(raw)
         altered[offset] ^= 1 << offset % 8
         try:
-            read = decode_snapshot(SNAPSHOT_PATH, bytes(altered))
-        except IntegrityError:
+            read = decode_snapshot(SNAPSHOT_PATH, bytes(altered), LAST, SECOND)
+        except (IntegrityError, FormatError):
             refused += 1
         else:
             assert _facts(read) == _facts(SNAPSHOT), offset
@@ -211,7 +303,7 @@ def test_no_flipped_bit_of_a_snapshot_changes_what_it_says() -> None:
 def test_a_truncated_snapshot_is_damage(length: int) -> None:
     """The message says that the seals serve without it."""
     with pytest.raises(IntegrityError, match="delete it, the seals serve without it") as caught:
-        decode_snapshot(SNAPSHOT_PATH, encode_snapshot(SNAPSHOT)[:length])
+        decode_snapshot(SNAPSHOT_PATH, encode_snapshot(SNAPSHOT)[:length], LAST, SECOND)
     assert caught.value.code == "snapshot_damaged"
 
 
@@ -221,5 +313,5 @@ def test_a_snapshot_of_a_newer_format_is_refused(monkeypatch: pytest.MonkeyPatch
         newer.setattr("eventstore.seal.FORMAT_VERSION", 2)
         raw = encode_snapshot(SNAPSHOT)
     with pytest.raises(FormatError, match="found 2; upgrade") as caught:
-        decode_snapshot(SNAPSHOT_PATH, raw)
+        decode_snapshot(SNAPSHOT_PATH, raw, LAST, SECOND)
     assert caught.value.code == "newer_format"

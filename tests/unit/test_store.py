@@ -270,8 +270,9 @@ def test_a_damaged_journal_does_not_lock_everyone_out(place: Path, caplog: pytes
         assert names(store) == ["b", "b"]
         assert "is damaged near byte 0" in caplog.text
         (finding,) = store.verify().findings
-        assert (finding.code, finding.severity, finding.path) == ("journal_damaged", "error", bad.name)
-    assert bad.read_bytes() == raw
+        kept = bad.with_name(f"{bad.name}.damaged")
+        assert (finding.code, finding.severity, finding.path) == ("journal_damaged", "error", kept.name)
+    assert kept.read_bytes() == raw
 
 
 def test_a_journal_of_a_newer_version_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,17 +304,17 @@ def test_a_torn_last_line_is_dropped(place: Path) -> None:
         assert store.verify().findings == []
 
 
-def test_an_opening_that_cannot_recover_says_so_and_keeps_the_journal(place: Path) -> None:
+@pytest.mark.parametrize("when", When)
+def test_an_opening_that_cannot_recover_says_so_and_keeps_the_journal(place: Path, when: When) -> None:
     """A storage that is full stops the opener; the next one takes over."""
     store = open_store(place)
     store.append(beat("kept"))
     store.abandon()
-    for when in When:
-        plan = FaultPlan(at=0, when=when, number=errno.ENOSPC, only=frozenset({"put"}))
-        with pytest.raises(StorageError) as caught:
-            open_store(place, storage=FaultyStorage(open_storage(place), plan))
-        assert caught.value.code == "disk_full"
-        assert len(list(place.parent.rglob("*.jsonl"))) == 1
+    plan = FaultPlan(at=0, when=when, number=errno.ENOSPC, only=frozenset({"put"}))
+    with pytest.raises(StorageError) as caught:
+        open_store(place, storage=FaultyStorage(open_storage(place), plan))
+    assert caught.value.code == "disk_full"
+    assert len(list(place.parent.rglob("*.jsonl"))) == 1
     with open_store(place) as store:
         assert names(store) == ["kept"]
         assert store.verify().ok
@@ -424,14 +425,84 @@ def test_nothing_is_sealed_onto_a_broken_chain(place: Path, harm: str) -> None:
         assert store.verify().findings == []
 
 
+def test_short_lived_writers_seal_what_a_dead_one_left(place: Path) -> None:
+    """However short they live: whoever closes looks for segments that nobody sealed."""
+    dead = open_store(place, auto_seal=False)
+    dead.append(beat("orphan"))
+    dead.flush()
+    dead.abandon()
+    with open_store(place) as store:
+        store.append(beat("b"))
+    assert sorted(names(store)) == ["b", "orphan"]
+
+
+@pytest.mark.parametrize("moment", ["first flush", "close"])
+def test_the_first_seal_and_the_last_look_for_segments_of_others(place: Path, moment: str) -> None:
+    """In between, not more often than every `LOOK_SECONDS`."""
+    other, store = open_store(place, auto_seal=False), open_store(place)
+    if moment == "close":
+        store.append(beat("early"))
+        store.flush()
+    other.append(beat("orphan"))
+    other.flush()
+    store.append(beat("b"))
+    store.flush()
+    if moment == "close":
+        assert names(store) == ["early", "b"]
+        store.close()
+    assert "orphan" in names(store)
+    other.abandon()
+    store.abandon()
+
+
+def test_a_close_that_was_interrupted_can_be_repeated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the last flush runs: the second close ends it, and the lock is let go."""
+    store = open_store(place)
+    store.append(beat("a"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._writer, "_stop_timer", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    with pytest.raises(StateError):
+        store.append(beat("b"))
+    store.close()
+    assert names(store) == ["a"]
+    assert list(place.parent.rglob("*.jsonl")) == list(place.parent.rglob("*.lock")) == []
+
+
+def test_one_sealer_does_without_hard_links(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filesystems that have none are told by the first attempt; nobody else can seal there."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("eventstore.filesystem.os.link", refuse)
+    with pytest.raises(StorageError, match="single_sealer=True") as caught:
+        open_store(place)
+    assert caught.value.code == "no_atomic_create"
+    for name in "ab":
+        with open_store(place, single_sealer=True) as store:
+            store.append(beat(name))
+            assert store.seal().size == ord(name) - ord("a") + 1
+    assert names(store) == ["a", "b"]
+    assert store.verify().findings == []
+
+
 def test_a_level_of_what_was_never_appended_is_an_error(place: Path) -> None:
-    """The store knows how far its own writer is."""
+    """The store knows how far its own writer is, and looks for those of others."""
     with open_store(place) as store:
         receipt = store.append(beat())
         beyond = type(receipt.last)(receipt.last.writer, 1)
-        with pytest.raises(NotFoundError) as caught:
-            store.level(beyond)
-        assert caught.value.code == "no_such_event"
+        with open_store(place, read_only=True) as other:
+            for reader in (store, other):
+                with pytest.raises(NotFoundError, match="verify") as caught:
+                    reader.level(beyond)
+                assert caught.value.code == "no_such_event"
+                assert reader.level(receipt.last) == 1
 
 
 def test_a_segment_does_not_vouch_for_the_gap_before_it(place: Path) -> None:
@@ -444,7 +515,9 @@ def test_a_segment_does_not_vouch_for_the_gap_before_it(place: Path) -> None:
     path = next(path for path in place.rglob("*.parquet") if "-000000000000-" in path.name)
     path.unlink()
     with open_store(place, auto_seal=False) as other:
-        assert [other.level(receipt.last) for receipt in (lost, kept)] == [1, 2]
+        assert other.level(kept.last) == 2
+        with pytest.raises(NotFoundError):
+            other.level(lost.last)
 
 
 def test_credentials_are_not_shown(place: Path) -> None:

@@ -110,7 +110,7 @@ def test_tail_is_shown_unless_told_otherwise(run: Run, store: Path) -> None:
         writer.flush()
         writer.append(ExecutionHeartbeat(execution_id="exec-1"))
         shown = run("events", store).stdout.splitlines()
-        assert [line.split()[0] for line in shown[6:]] == ["durable", "journal"]
+        assert [line.split()[0] for line in shown[6:]] == ["unsealed", "unsealed"]
         assert positions(run, store)[5:] == [5, None, None]
         assert positions(run, store, "--no-tail") == [0, 1, 2, 3, 4, 5]
 

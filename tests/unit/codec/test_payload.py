@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.codec.payload import dump_fields, dump_json, load_json
+from eventstore.codec.payload import dump_fields, dump_json, dump_model, load_json
 from eventstore.errors import IntegrityError, InvalidEventError
-from eventstore.events import Tag
+from eventstore.events import Event, Tag
 
 values = st.recursive(
     st.none()
@@ -64,6 +64,25 @@ def test_what_json_cannot_hold_is_refused(value: Any) -> None:
     assert caught.value.code == "not_json"
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), (1.0, float("-inf")), {"a": [float("nan")]}])
+def test_a_number_that_is_not_finite_is_refused(value: Any) -> None:
+    """It would come back as null; a null, and a text that says so, are fine."""
+    with pytest.raises(InvalidEventError) as caught:
+        dump_json({"field": [value, None]})
+    assert caught.value.code == "not_json"
+    assert load_json(dump_json({"field": [None, "null", 1.5]}), where="here") == {
+        "field": [None, "null", 1.5]
+    }
+
+
+@pytest.mark.parametrize("value", [2**64, object(), "\ud800"])
+def test_fields_that_json_cannot_hold_are_refused(value: Any) -> None:
+    """Bad input for a journal too, and not an error of the library below."""
+    with pytest.raises(InvalidEventError) as caught:
+        dump_fields({"field": [value]})
+    assert caught.value.code == "not_json"
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"nope", b'{"a":1}x', b"\xff", b"NaN", "[1,"])
 def test_text_that_does_not_parse_names_its_place(raw: bytes | str) -> None:
     """Broken JSON is an integrity error that says where it came from and what to run."""
@@ -71,6 +90,23 @@ def test_text_that_does_not_parse_names_its_place(raw: bytes | str) -> None:
         load_json(raw, where="seals/7.json")
     assert (caught.value.code, caught.value.path) == ("bad_json", "seals/7.json")
     assert "seals/7.json" in str(caught.value)
+
+
+class _Anything(Event):
+    what: Any
+    more: Any = None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), [float("inf")], {"a": (1, float("nan"))}, {float("nan")}, object(), 2**64, "\ud800"],
+)
+def test_a_field_of_any_type_is_refused_where_json_cannot_hold_it(value: Any) -> None:
+    """Whether the model's own serializer refuses it, makes a null of it, or passes it on."""
+    with pytest.raises(InvalidEventError) as caught:
+        dump_model(_Anything(what=value), ["what", "more"])
+    assert caught.value.code == "not_json"
+    assert dump_model(_Anything(what=[None, {"a": 1.5}]), ["what"]) == b'{"what":[null,{"a":1.5}]}'
 
 
 def test_fields_are_dumped_as_they_stand_in_memory() -> None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, create_model
 from eventstore.codec.rows import Row, fields_of, recorded_events, table_of
 from eventstore.errors import IntegrityError, InvalidEventError
 from eventstore.events import BUILT_IN, Event, JobStarted, Registry, default_registry, event_kind
+from eventstore.events.envelope import Time
 from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS
 from eventstore.ids import new_writer_id
 
@@ -175,6 +176,12 @@ class MaybeNumbered(Event):
     task_hash: Annotated[str | int, Field(union_mode="smart")] = ""
 
 
+class Timed(Event):
+    """A time that need not have a timezone."""
+
+    occurred_at: dt.datetime  # type: ignore[assignment]
+
+
 class Hidden(Event):
     """A field that is not dumped."""
 
@@ -201,6 +208,7 @@ with pytest.warns(UserWarning, match="shadows"):
         (Loud, "extra"),
         (Numbered, "job_id"),
         (MaybeNumbered, "task_hash"),
+        (Timed, "occurred_at"),
         (Hidden, "sample"),
         (Aliased, "sample"),
         (Versioned, "version"),
@@ -236,6 +244,22 @@ def test_text_in_any_dress_fills_a_shared_column() -> None:
     )
     recorded = round_trip(registry, Textual(stream=SampleId("s"), sample="y"))
     assert (recorded.event.stream, recorded.event.value_hash, recorded.event.sample) == ("s", "a", "y")
+
+
+class Punctual(Event):
+    """What every event may say, and this one must."""
+
+    occurred_at: Time
+    reason: Literal["calibration"]
+
+
+def test_an_audit_field_may_be_required() -> None:
+    """A model may insist on what every event has, in the same type."""
+    registry = Registry()
+    registry.register(Punctual, KIND)
+    event = Punctual(occurred_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC), reason="calibration")
+    recorded = round_trip(registry, event)
+    assert (recorded.event.occurred_at, recorded.event.reason) == (event.occurred_at, "calibration")
 
 
 class Varied(Event):

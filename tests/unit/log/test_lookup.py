@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from store_kit import memory_url, open_store, value
 
 from eventstore import EvaluationCached, EventStore, IntegrityError, NotFoundError, layout
+from eventstore.journal import LocalFiles
 
 KEY, OTHER = "aa" * 20, "bb" * 20
 V1, V2, V3 = "01" * 20, "02" * 20, "03" * 20
@@ -24,7 +26,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 
     def open_one(**options: object) -> EventStore:
         store = open_store(place, **({"auto_seal": False} | options))
-        store.lookup._fresh_seconds = 0.0
+        store.lookup._fresh_seconds = store.lookup._look_seconds = 0.0
         stores.append(store)
         return store
 
@@ -191,6 +193,149 @@ def test_not_known_may_be_a_moment_old(opened: Opener) -> None:
     assert other.lookup.evaluation(KEY) is None
     other.lookup._fresh_seconds = 0.0
     assert other.lookup.evaluation(KEY) == V1
+
+
+class _Stuck(LocalFiles):
+    """Journals that cannot be removed."""
+
+    def remove(self, path: Path) -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+
+def test_a_journal_that_stays_behind_does_not_override_the_sealed_log(tmp_path: Path) -> None:
+    """Its events are sealed; what was sealed after them is newer."""
+    place = tmp_path / "store"
+    first, second = open_store(place, local_files=_Stuck()), open_store(place)
+    for store, name in ((first, V1), (second, V2)):
+        store.append(cached(name))
+        store.flush()
+    assert len(list(tmp_path.rglob("*.jsonl"))) == 1
+    with open_store(place, read_only=True) as reader:
+        assert reader.lookup.evaluation(KEY) == V2
+
+
+def test_what_was_taken_from_a_journal_gives_way_once_it_is_sealed(opened: Opener) -> None:
+    """Also where it was never met again on its way: a later evaluation that is sealed replaces it."""
+    first, second, reader = opened(), opened(), opened()
+    first.append(cached(V1))
+    if first.storage.abilities.local:
+        assert reader.lookup.evaluation(KEY) == V1
+    first.seal()
+    second.append(cached(V2))
+    second.seal()
+    _look(reader)
+    assert reader.lookup.evaluation(KEY) == V2
+
+
+def test_a_recorder_that_never_asks_keeps_a_bounded_memory(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sealed is let go and read again when it is asked for; nothing is forgotten."""
+    monkeypatch.setattr("eventstore.log.lookup._UNPLACED_BYTES", 20_000)
+    store = opened()
+    store.lookup._fresh_seconds = 1e9
+    store.lookup._bound = 20_000
+    _look(store)
+    hashes = [f"{number:040x}" for number in range(60)]
+    for number, name in enumerate(hashes):
+        store.append(value(name.encode() * 50, name), cached(name, eval_hash=name))
+        if number % 5 == 4:
+            store.seal()
+        assert store.lookup._unplaced_bytes <= 20_000 + 4_000
+    assert len(store.lookup._unplaced) + len(store.lookup._unplaced_evaluations) < 40
+    for name in hashes:
+        assert store.lookup.evaluation(name) == name
+        found = store.lookup.value(name)
+        assert found is not None
+        assert found.data == name.encode() * 50
+
+
+@pytest.mark.parametrize("step", ["append", "flush"])
+def test_bytes_of_what_nobody_seals_are_read_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Of many values only names are kept; the bytes come from the tail, as long as there is one."""
+    monkeypatch.setattr("eventstore.log.lookup._UNPLACED_BYTES", 20_000)
+    store = opened()
+    store.lookup._bound = 20_000
+    hashes = [f"{number:040x}" for number in range(30)]
+    for name in hashes:
+        store.append(value(name.encode() * 50, name))
+    if step == "flush":
+        store.flush()
+    assert sum(each.size for each in store.lookup._unplaced.values()) < 40_000
+    for seal in (False, True):
+        if seal:
+            store.seal()
+        for name in hashes:
+            found = store.lookup.value(name)
+            assert found is not None
+            assert found.data == name.encode() * 50
+
+
+def test_bytes_that_went_to_the_value_store_are_not_kept(opened: Opener) -> None:
+    """Longer than the inline limit: the look-up keeps the name and reads them from there."""
+    store = opened(inline_limit=8)
+    store.append(value(b"0123456789", V1), value(b"01234567", V2))
+    kept = {name: each.value.data for name, each in store.lookup._unplaced.items()}  # type: ignore[union-attr]
+    assert kept == {V1: None, V2: b"01234567"}
+    found = store.lookup.value(V1)
+    assert found is not None
+    assert found.data == b"0123456789"
+
+
+def test_groups_of_large_values_are_kept_in_part(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any value is found in any order, and no more than the bound is kept."""
+    monkeypatch.setattr("eventstore.log.lookup._GROUP_BYTES", 8_000)
+    monkeypatch.setattr("eventstore.log.lookup._GROUP_POSITIONS", 16)
+    store, other = opened(), opened()
+    hashes = [f"{number:040x}" for number in range(40)]
+    store.append(*(value(name.encode() * 40, name) for name in hashes))
+    store.seal()
+    for name in [*hashes, *reversed(hashes), *hashes[::7]]:
+        found = other.lookup.value(name)
+        assert found is not None
+        assert found.data == name.encode() * 40
+        sizes = [group.size for group in other.lookup._groups.values()]
+        assert max(sizes) < 8_000 + 3_000
+        assert sum(sizes) <= 4 * 8_000 + 3_000
+
+
+def test_a_miss_lists_segments_only_now_and_then(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a journal shows that there must be one that is not known."""
+    store, other = opened(), opened()
+    other.lookup._look_seconds = 1e9
+    listed: list[bool] = []
+    real = other._sequence.unsealed
+    monkeypatch.setattr(other._sequence, "unsealed", lambda **asked: listed.append(True) or real(**asked))
+    for _ in range(5):
+        _look(other)
+    assert len(listed) == 1
+    store.append(cached(V1))
+    store.flush()
+    _look(other)
+    assert len(listed) == 1
+    store.append(cached(V2, eval_hash=OTHER))
+    if store.storage.abilities.local:
+        assert other.lookup.evaluation(OTHER) == V2
+        assert other.lookup.evaluation(KEY) == V1
+        assert len(listed) == 2
+    store.seal()
+    assert other.lookup.evaluation(KEY) == V1
+    assert other.lookup.evaluation(OTHER) == V2
+
+
+def test_journals_of_others_are_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often something is missed, an event is taken from a journal once."""
+    first, second = (open_store(tmp_path / "store", auto_seal=False) for _ in range(2))
+    second.lookup._fresh_seconds = 0.0
+    taken: list[int] = []
+    real = second.lookup._take
+    monkeypatch.setattr(second.lookup, "_take", lambda *said: taken.append(said[2]) or real(*said))
+    for number in range(6):
+        first.append(value(b"x", f"{number:040x}"))
+        _look(second)
+    assert taken == [0, 1, 2, 3, 4, 5]
 
 
 def test_damage_is_an_error_and_not_unknown(tmp_path: Path) -> None:

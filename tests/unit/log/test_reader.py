@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,6 @@ def _positions(store: EventStore, **asked: Any) -> list[int | None]:
         ({"limit": 4}, [0, 1, 2, 3]),
         ({"limit": 4, "after": 4, "tail": True}, [5, 6, None]),
         ({"tail": True}, [0, 1, 2, 3, 4, 5, 6, None]),
-        ({"tail": True, "until": 7}, [0, 1, 2, 3, 4, 5, 6]),
         ({"tail": True, "limit": 7}, [0, 1, 2, 3, 4, 5, 6]),
     ],
     ids=str,
@@ -90,16 +90,23 @@ def test_batches_have_the_columns_of_the_format(store: EventStore) -> None:
         ({"limit": -1}, "bad_range"),
         ({"kinds": "job.started"}, "bad_kinds"),
         ({"columns": "kind"}, "unknown_column"),
+        ({"tail": True, "until": 7}, "bad_range"),
     ],
     ids=str,
 )
 def test_a_question_that_makes_no_sense_is_refused(
     store: EventStore, asked: dict[str, Any], code: str
 ) -> None:
-    """Instead of an answer that looks like one."""
-    with pytest.raises(InvalidEventError, match="expected") as caught:
-        list(store.read(**asked))
-    assert caught.value.code == code
+    """Instead of an answer that looks like one, and by the call, not by the first batch."""
+    calls: list[Any] = [store.read]
+    if "columns" not in asked:
+        calls.append(store.events)
+    if not {"limit", "tail"} & asked.keys():
+        calls.append(store.subscribe)
+    for call in calls:
+        with pytest.raises(InvalidEventError, match="expected") as caught:
+            call(**asked)
+        assert caught.value.code == code
 
 
 def test_a_read_keeps_the_log_that_it_began_with(store: EventStore) -> None:
@@ -111,8 +118,8 @@ def test_a_read_keeps_the_log_that_it_began_with(store: EventStore) -> None:
     assert first.num_rows + sum(batch.num_rows for batch in batches) == 7
 
 
-def test_the_tail_has_no_hash_before_its_segment_has(store: EventStore) -> None:
-    """Durable events have theirs, journaled ones none that could change."""
+def test_the_tail_has_no_hash_before_it_is_sealed(store: EventStore) -> None:
+    """Whether journaled or durable: after a crash they may be put again, with other salts."""
     with open_store(Path(store.url)) as other:
         rows = pa.Table.from_batches(list(other.read(after=6, tail=True))).to_pylist()
         assert [(row["execution_id"], row["event_hash"], row["salt"]) for row in rows] == [
@@ -120,7 +127,11 @@ def test_the_tail_has_no_hash_before_its_segment_has(store: EventStore) -> None:
         ]
         store.flush()
         rows = pa.Table.from_batches(list(other.read(after=6, tail=True))).to_pylist()
+        assert [(row["position"], row["event_hash"], row["salt"]) for row in rows] == [(None, None, None)]
+        store.seal()
+        rows = pa.Table.from_batches(list(other.read(after=6, tail=True))).to_pylist()
         assert rows[0]["event_hash"] is not None
+        assert rows[0]["salt"] is not None
 
 
 def test_no_event_is_seen_twice_on_its_way(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,17 +190,76 @@ def test_no_flipped_bit_of_a_segment_gives_a_wrong_answer(tmp_path: Path, kind: 
             reader.scan().collect()
 
 
-def test_a_damaged_journal_stops_the_tail_and_not_the_log(store: EventStore) -> None:
-    """The sealed log reads on; the tail would not be whole."""
+def test_a_damaged_journal_does_not_stop_the_tail(
+    store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stands before the damage is read, and what others have journaled; it is logged once."""
+    journal = one((Path(store.url).parent).rglob("*.jsonl"))
+    for name in ("lost", "more"):
+        store.append(beat(name))
+    store.abandon()
+    (journal.parent / "notes-old.jsonl").write_text("hello\n")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    flip(journal, len(lines[0]) + len(lines[1]) + 20)
+    other = open_store(Path(store.url), read_only=True)
+    for _ in range(3):
+        assert names(other, tail=True, kinds=["execution.heartbeat"]) == [*"abdeg", "tail"]
+        assert other.lookup.evaluation("ff" * 20) is None
+    assert caplog.text.count("is damaged near byte") == 1
+
+
+def test_a_journal_that_is_damaged_in_its_first_line_is_left_out(store: EventStore) -> None:
+    """The sealed log and the rest of the tail read on."""
     journal = one((Path(store.url).parent).rglob("*.jsonl"))
     store.append(beat("more"))
     store.abandon()
     flip(journal, 20)
     with open_store(Path(store.url), read_only=True) as reader:
-        assert len(_positions(reader)) == 7
-        with pytest.raises(IntegrityError) as caught:
-            list(reader.read(tail=True))
-        assert caught.value.code == "journal_damaged"
+        assert _positions(reader, tail=True) == [0, 1, 2, 3, 4, 5, 6]
+        assert reader.lookup.evaluation("ff" * 20) is None
+
+
+def test_a_journal_of_another_store_is_left_out(store: EventStore, tmp_path: Path) -> None:
+    """Someone copied it here: its events belong to another log."""
+    other = open_store(tmp_path / "other")
+    other.append(beat("theirs"))
+    journal = one((tmp_path / "other-state").rglob("*.jsonl"))
+    ours = one((tmp_path / "store-state").rglob("*.jsonl"))
+    (ours.parent / journal.name).write_bytes(journal.read_bytes())
+    with open_store(tmp_path / "store", read_only=True) as reader:
+        assert names(reader, tail=True, after=6) == ["tail"]
+
+
+def test_a_journal_of_a_newer_version_does_not_stop_the_tail(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events are for those who can read it."""
+    with monkeypatch.context() as newer:
+        newer.setattr("eventstore.journal.JOURNAL_VERSION", 2)
+        other = open_store(Path(store.url))
+        other.append(beat("newer"))
+    with open_store(Path(store.url), read_only=True) as reader:
+        assert _positions(reader, tail=True) == [0, 1, 2, 3, 4, 5, 6, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_reads_the_tail_as_a_stranger(store: EventStore) -> None:
+    """From the journals, as its copy of the parent's rows goes stale at once."""
+    ready, go = os.pipe()
+    seen, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.read(ready, 1)
+            os.write(say, ",".join(names(store, tail=True, after=6)).encode())
+        finally:
+            os._exit(0)
+    store.append(beat("later"))
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    assert os.read(seen, 100) == b"tail,later"
+    for descriptor in (ready, go, seen, say):
+        os.close(descriptor)
 
 
 def test_an_unsealed_segment_that_is_damaged_is_left_out(
@@ -246,6 +316,31 @@ def test_old_rows_are_brought_up_to_date_on_the_way() -> None:
         assert [first.event_hash, second.event_hash] == hashes
         assert store.scan().collect()["version"].to_list() == [2, 1]
         assert store.verify().findings == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, {"stream": 5}, {"stream": "x", "weight": {1, 2}}, {"occurred_at": "x"}], ids=str
+)
+def test_an_upcaster_that_returns_something_else_is_named(wrong: Any) -> None:
+    """Kind and version of the step are in the error, whatever the library below would have said."""
+    old, new = Registry(), Registry()
+
+    @event_kind("lab.seen", registry=old)
+    class Seen(Event):
+        stream: str
+
+    url = memory_url()
+    with open_store(url, registry=old) as store:
+        store.append(Seen(stream="x"))
+    new.register(Seen, "lab.seen", version=2, upcasters={1: lambda _: wrong})
+    with open_store(url, registry=new) as store:
+        with pytest.raises(IntegrityError, match=r"upcaster of lab\.seen from version 1 to 2") as caught:
+            list(store.read())
+        assert (caught.value.code, caught.value.kind, caught.value.version) == (
+            "upcast_failed",
+            "lab.seen",
+            1,
+        )
 
 
 # following ------------------------------------------------------------------------------------------------

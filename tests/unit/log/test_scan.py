@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from store_kit import beats, flip, memory_url, open_store, value
 
-from eventstore import EventStore, IntegrityError, InvalidEventError, NotFoundError
+from eventstore import EventStore, IntegrityError, InvalidEventError, NotFoundError, StorageError
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -88,6 +88,26 @@ def test_an_unknown_column_is_refused_at_once(store: EventStore) -> None:
     with pytest.raises(InvalidEventError) as caught:
         store.scan(columns=["colour"])
     assert caught.value.code == "unknown_column"
+
+
+def test_an_end_and_the_tail_are_refused_together(store: EventStore) -> None:
+    """As in `read`: events of the tail have no position that could be before the end."""
+    with pytest.raises(InvalidEventError) as caught:
+        store.scan(until=3, tail=True)
+    assert caught.value.code == "bad_range"
+
+
+def test_a_segment_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    """Too many open files, or no permission, say nothing of its content."""
+    with open_store(tmp_path / "store") as store:
+        store.append(*beats("a"))
+    path = tmp_path / "store" / store._sequence.refresh().segments[0].path
+    path.unlink()
+    path.mkdir()
+    with open_store(tmp_path / "store", read_only=True) as reader:
+        for call in (reader.scan, lambda: list(reader.read())):
+            with pytest.raises(StorageError):
+                call()
 
 
 def test_a_missing_or_damaged_segment_is_our_error(tmp_path: Path) -> None:

@@ -6,18 +6,21 @@ import contextlib
 import datetime as dt
 import hashlib
 import logging
+import os
 import shutil
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from store_kit import STORE_ID, WRITERS, beats, cut, flip, segment_of
 
 from eventstore import FormatError, IntegrityError, StorageError, layout
-from eventstore.filesystem import FsspecStorage, open_storage
+from eventstore.filesystem import Entry, FsspecStorage, open_storage
 from eventstore.ids import EventId
 from eventstore.log.sequence import SealSequence
-from eventstore.seal import decode_snapshot
+from eventstore.seal import SealedSegments, decode_seal, decode_snapshot, encode_snapshot
 from eventstore.testing import FaultPlan, FaultyStorage
 
 NOW = 1_715_000_000_000_000
@@ -162,7 +165,34 @@ def test_own_segments_are_sealed_without_reading_them(storage: FsspecStorage) ->
     assert not any(file.segment.path in line for line in plan.trace)
     sequence.offer(file.segment, hashes)
     assert sequence.seal(look=False).number == 1
-    assert sequence._described == {}
+    assert (sequence._met, sequence._hashes, sequence._hash_count) == ({}, {}, 0)
+
+
+def test_the_hashes_of_few_segments_are_kept(storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing seals memory stays bounded; a later seal reads again what it needs."""
+    monkeypatch.setattr("eventstore.log.sequence._MOST_HASHES", 5)
+    sequence = _sequence(storage)
+    for number in range(6):
+        file, hashes = segment_of(beats("a", "b"), first=2 * number)
+        storage.put(file.segment.path, file.data)
+        sequence.offer(file.segment, hashes)
+        sequence.offer(file.segment, hashes)
+        assert sum(map(len, sequence._hashes.values())) == sequence._hash_count <= 5
+        assert sequence.segment(file.segment.path) == file.segment
+    head = sequence.seal(look=False)
+    assert head.size == 12
+    assert (sequence._met, sequence._hashes, sequence._hash_count) == ({}, {}, 0)
+    assert _sequence(storage).head() == head
+
+
+def test_of_repeats_that_differ_in_length_the_one_that_goes_on_is_sealed(storage: FsspecStorage) -> None:
+    """Else the events after it would be repeats themselves; without any, the one that holds more."""
+    for names in ("abcd", "abc", "ab"):
+        _put(storage, names)
+    _put(storage, "def", first=3)
+    for names in ("x", "xyz", "xy"):
+        _put(storage, names, writer=1)
+    assert _sequence(storage).seal().size == 6 + 3
 
 
 def test_others_segments_are_found_only_by_looking(storage: FsspecStorage) -> None:
@@ -192,6 +222,54 @@ def test_old_folders_are_looked_into_when_asked(storage: FsspecStorage) -> None:
     assert sequence.unsealed() == [folders[2], folders[0]]
     assert sequence.seal().size == 2
     assert sequence.seal(everywhere=True).size == 2
+
+
+def test_a_folder_that_did_not_change_is_not_listed_again(storage: FsspecStorage, tmp_path: Path) -> None:
+    """Its time of change tells, unless it is so new that more may come within the same tick."""
+    clock = dt.datetime(2024, 5, 6, 12, tzinfo=dt.UTC)
+    plan = FaultPlan(only=frozenset({"files"}))
+    sequence = _sequence(FaultyStorage(storage, plan), clock=lambda: int(clock.timestamp() * 1e6))
+    first = _put(storage, "a")
+    sequence.seal()
+    day = Path(first).parent
+    waiting = _put(storage, "c", first=2)
+
+    def listings() -> int:
+        plan.trace.clear()
+        assert sequence.unsealed() == expected
+        return len(plan.trace)
+
+    expected = [waiting]
+    assert [listings(), listings()] == [1, 1]
+    os.utime(tmp_path / day, (1_700_000_000, 1_700_000_000))
+    assert [listings(), listings(), listings()] == [1, 0, 0]
+    expected = sorted([waiting, _put(storage, "z", writer=2)])
+    assert listings() == 1
+    os.utime(tmp_path / day, (1_700_000_001, 1_700_000_001))
+    assert [listings(), listings()] == [1, 0]
+    _put(storage, "b", first=1)
+    assert sequence.seal().size == 4
+    os.utime(tmp_path / day, (1_700_000_002, 1_700_000_002))
+    expected = []
+    assert [listings(), listings()] == [1, 0]
+
+
+def test_others_may_read_while_a_listing_takes_its_time(
+    storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking for unsealed segments holds no lock."""
+    sequence = _grow(storage, 1)
+    real, heads = storage.files, []
+
+    def files(folder: str, **options: bool) -> list[Entry]:
+        reader = threading.Thread(target=lambda: heads.append(sequence.head()))
+        reader.start()
+        reader.join(10)
+        return real(folder, **options)
+
+    monkeypatch.setattr(storage, "files", files)
+    sequence.unsealed(everywhere=True)
+    assert [head.size for head in heads] == [1]
 
 
 def test_an_unreadable_segment_is_left_out(
@@ -245,21 +323,41 @@ def test_the_head_is_found_with_few_questions(storage: FsspecStorage, every_seco
 def test_a_snapshot_is_written_in_time_and_says_what_the_chain_says(
     storage: FsspecStorage, every_second: None
 ) -> None:
-    """After every so many seals."""
-    now = _grow(storage, 5).refresh()
-    snapshots = [entry.path for entry in storage.files("seals") if layout.parse_snapshot(entry.path)]
-    assert snapshots == [layout.snapshot_path(2), layout.snapshot_path(4)]
-    read = decode_snapshot(snapshots[1], storage.read(snapshots[1]))
-    assert read.segments == now.segments[:4]
-    assert read.writers == {WRITERS[0]: 4}
+    """After every so many seals; the one before is kept, and older ones are deleted."""
+    now = _grow(storage, 9).refresh()
+    paths = [entry.path for entry in storage.files("seals") if layout.parse_snapshot(entry.path)]
+    assert paths == [layout.snapshot_path(6), layout.snapshot_path(8)]
+    digest, seal = decode_seal(layout.seal_path(8), storage.read(layout.seal_path(8)))
+    read = decode_snapshot(paths[1], storage.read(paths[1]), digest, seal)
+    assert list(read.segments) == now.segments[:8]
+    assert read.writers == {WRITERS[0]: 8}
 
 
-@pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "of another number"])
+def test_a_snapshot_that_could_not_be_deleted_goes_with_the_next(
+    storage: FsspecStorage, every_second: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A storage that refuses to delete fails no seal."""
+    plan = FaultPlan(at=0, only=frozenset({"delete"}))
+    sequence = _sequence(FaultyStorage(storage, plan))
+    kept = {}
+    for number in range(8):
+        _put(storage, "x", first=number)
+        sequence.seal()
+        kept[number + 1] = [
+            layout.parse_snapshot(entry.path) for entry in storage.files("seals") if "snapshot" in entry.path
+        ]
+    assert kept[6] == [2, 4, 6]
+    assert kept[8] == [6, 8]
+    assert "an old snapshot was not deleted" in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "flipped", "of another number", "newer", "forged"])
 def test_a_bad_snapshot_is_not_used(
-    storage: FsspecStorage, tmp_path: Path, every_second: None, harm: str
+    storage: FsspecStorage, tmp_path: Path, every_second: None, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The seals serve without it, and the answer is the same."""
-    head = _grow(storage, 5).head()
+    grown = _grow(storage, 5)
+    head, now = grown.head(), grown.refresh()
     path = tmp_path / layout.snapshot_path(4)
     if harm == "gone":
         path.unlink()
@@ -267,9 +365,20 @@ def test_a_bad_snapshot_is_not_used(
         cut(path, 100)
     elif harm == "flipped":
         flip(path, path.stat().st_size // 2)
-    else:
+    elif harm == "of another number":
         shutil.copy(tmp_path / layout.snapshot_path(2), path)
-    assert _sequence(storage).head() == head
+    else:
+        segments = now.segments[:4]
+        with monkeypatch.context() as patch:
+            if harm == "newer":
+                patch.setattr("eventstore.seal.FORMAT_VERSION", 2)
+            else:
+                segments[1] = replace(segments[1], path=segments[0].path)
+            listed = SealedSegments().then([segment] for segment in segments)
+            path.write_bytes(encode_snapshot(replace(now, number=4, segments=listed)))
+    fresh = _sequence(storage)
+    assert fresh.head() == head
+    assert fresh.refresh().segments == now.segments
 
 
 def test_a_snapshot_that_cannot_be_written_does_not_fail_the_seal(
@@ -298,6 +407,43 @@ def test_a_missing_seal_does_not_pass_for_the_end(storage: FsspecStorage, seals:
         assert caught.value.path == layout.seal_path(number)
         storage.put(layout.seal_path(number), raw)
     assert _sequence(storage).head().number == seals
+
+
+def test_nothing_is_sealed_into_a_hole_that_is_wider_than_the_probes(storage: FsspecStorage) -> None:
+    """A reader takes it for the end; before its first seal a writer looks at all names, and refuses."""
+    _grow(storage, 16)
+    for number in range(5, 16):
+        storage.delete(layout.seal_path(number))
+    sequence = _sequence(storage)
+    assert sequence.head().number == 4
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="it is not there") as caught:
+            sequence.seal()
+        assert (caught.value.code, caught.value.path) == ("seal_damaged", layout.seal_path(5))
+    assert not storage.exists(layout.seal_path(5))
+
+
+def test_seals_that_come_before_the_first_of_ours_are_no_gap(
+    storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone else seals while we look for holes: ours comes after theirs, and we look once."""
+    other, sequence = _grow(storage, 1), _sequence(storage)
+    _put(storage, "b", writer=1)
+    real, listed = storage.files, []
+
+    def files(folder: str, **options: bool) -> list[Entry]:
+        if folder == layout.SEALS and not listed:
+            _put(storage, "x", first=1)
+            other.seal()
+        listed.extend([folder] * (folder == layout.SEALS))
+        return real(folder, **options)
+
+    monkeypatch.setattr(storage, "files", files)
+    _put(storage, "c", writer=2)
+    assert sequence.seal().size == 4
+    _put(storage, "d", writer=3)
+    assert sequence.seal().size == 5
+    assert len(listed) <= 2
 
 
 def test_seals_that_come_while_we_look_are_no_gap(

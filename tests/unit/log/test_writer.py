@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import threading
@@ -23,9 +24,10 @@ from eventstore import (
     ValueRecorded,
     event_kind,
 )
+from eventstore.events.envelope import Time
 from eventstore.filesystem import open_storage
 from eventstore.log.writer import CLOCK_TOLERANCE_US
-from eventstore.testing import FaultPlan, FaultyFiles, FaultyStorage
+from eventstore.testing import FaultPlan, FaultyFiles, FaultyStorage, When
 
 
 def _in_child(work: Callable[[], object]) -> str:
@@ -348,6 +350,157 @@ def test_a_flush_by_time_that_fails_is_tried_again(place: Path) -> None:
         store.append(beat("a"))
         assert done.wait(10)
         assert len(plan.trace) >= 3
+
+
+def test_what_a_column_would_not_take_is_refused_before_it_is_acknowledged(place: Path) -> None:
+    """A model's own defaults and validators cannot put a row into the journal that no segment can hold."""
+    registry = Registry()
+
+    @event_kind("lab.late", registry=registry)
+    class Late(Event):
+        occurred_at: Time | None = dt.datetime(2024, 1, 1)
+
+    @event_kind("lab.odd", registry=registry)
+    class Odd(Event):
+        job_id: str = 7  # type: ignore[assignment]
+
+    with open_store(place, registry=registry) as store:
+        for event in (Late(), Odd()):
+            with pytest.raises(InvalidEventError, match="Nothing was stored") as caught:
+                store.append(beat("lost"), event)
+            assert caught.value.code == "wrong_type"
+        store.append(beat("kept"))
+        store.flush()
+        assert names(store) == ["kept"]
+
+
+def test_too_many_events_in_one_append_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is never split, so it must fit; nothing of it is stored."""
+    monkeypatch.setattr("eventstore.log.writer.MAX_BATCH_EVENTS", 2)
+    with open_store(place) as store:
+        with pytest.raises(InvalidEventError, match="smaller batches") as caught:
+            store.append(*beats("a", "b", "c"))
+        assert caught.value.code == "batch_too_large"
+        store.append(*beats("a", "b"))
+        assert names(store, tail=True) == ["a", "b"]
+
+
+def test_an_unforeseen_error_of_a_flush_that_nobody_asked_for_is_logged(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The append is acknowledged, the next flush puts the events."""
+
+    def fail(*_: object) -> None:
+        raise TypeError("not foreseen")
+
+    with open_store(place, flush_rows=2) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr("eventstore.log.writer.encode_rows", fail)
+            receipt = store.append(*beats("a", "b"))
+        assert receipt.level() is Level.JOURNALED
+        assert "not foreseen" in caplog.text
+        store.flush()
+        assert names(store) == ["a", "b"]
+
+
+def test_a_timer_that_cannot_start_does_not_fail_the_append(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event is acknowledged, and nobody appends it again."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with open_store(place, flush_seconds=1000.0) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            store.append(beat("a"))
+            store.append(beat("b"))
+        assert caplog.text.count("can't start new thread") == 1
+        store.flush()
+        assert names(store) == ["a", "b"]
+
+
+def test_an_outage_costs_one_batch_and_no_descriptors(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a flush fails: what comes meanwhile waits together, and the journals are closed."""
+
+    def away(*_: object) -> None:
+        raise StorageError("away", transient=True)
+
+    with open_store(place, flush_rows=100) as store:
+        store.append(beat("0"))
+        listing = Path("/proc/self/fd")
+        before = len(list(listing.iterdir())) if listing.is_dir() else 0
+        with monkeypatch.context() as patched:
+            patched.setattr("eventstore.log.writer.put_segment", away)
+            for number in range(1, 250):
+                with pytest.raises(StorageError):
+                    store.flush()
+                store.append(beat(str(number)))
+            after = len(list(listing.iterdir())) if listing.is_dir() else 0
+            assert after <= before
+        assert len(list(place.parent.rglob("*.jsonl"))) == 4
+        store.flush()
+        assert names(store) == [str(number) for number in range(250)]
+        assert len(store.storage.files("segments")) == 4
+    assert list(place.parent.rglob("*.jsonl")) == []
+
+
+def test_the_day_of_a_segment_is_that_of_the_attempt_that_succeeds(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a long outage it lies where sealers look, with the same bytes, and the journal says so."""
+    clock = Clock()
+    with open_store(place, clock=clock.read, auto_seal=False) as store:
+        store.append(beat("a"))
+        journal = one(place.parent.rglob("*.jsonl"))
+
+        def away(*_: object) -> None:
+            raise StorageError("away", transient=True)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("eventstore.log.writer.put_segment", away)
+            for _ in range(2):
+                with pytest.raises(StorageError):
+                    store.flush()
+                clock.now += 5 * 86_400_000_000
+                noted = journal.read_text().count('"segment"')
+        assert noted == 2
+        store.flush()
+        assert one(place.rglob("*.parquet")).parent.relative_to(place).as_posix() == "segments/2023/11/24"
+        assert store.seal().size == 1
+
+
+def test_an_append_after_a_failed_first_one_begins_anew(place: Path) -> None:
+    """A journal without events that can be neither written nor cut back is dropped, not kept in the way."""
+    plan = FaultPlan(at=1, when=When.TORN, strikes=2, only=frozenset({"journal_write", "journal_truncate"}))
+    with open_store(place, local_files=FaultyFiles(plan)) as store:
+        with pytest.raises(StorageError):
+            store.append(beat("lost"))
+        assert store.append(beat("a")).first.sequence == 0
+        store.flush()
+        assert names(store) == ["a"]
+
+
+def test_a_close_that_was_interrupted_can_be_ended(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second close of the writer flushes and lets go of the lock."""
+    store = open_store(place)
+    store.append(beat("a"))
+    writer = store._writer
+    assert writer is not None
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "_stop_timer", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.close()
+    writer.close()
+    writer.close()
+    assert list(place.parent.rglob("*.lock")) == []
+    with open_store(place) as other:
+        assert names(other) == ["a"]
 
 
 # journals -------------------------------------------------------------------------------------------------
