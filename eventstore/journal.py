@@ -1,92 +1,42 @@
 """The journal of one writer on this machine: what it acknowledged before a segment took it.
 
 Plain text, one line for each append: a CRC-32 in hex, a blank, a JSON object, a newline. A last line that
-is not whole was torn by a crash and was never acknowledged; a wrong CRC before the last line is damage. A
-lock file tells live writers from dead ones. See docs/format.md, section "Journal".
+is not whole was torn by a crash and was never acknowledged; a wrong CRC before the last line is damage. See
+docs/format.md, section "Journal".
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import re
-import socket
-import time
 import zlib
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from eventstore.codec.payload import dump_fields, dump_json, load_json
 from eventstore.codec.rows import Row
 from eventstore.codec.schema import BODY_COLUMNS, SCHEMA
-from eventstore.errors import FormatError, IntegrityError, InvalidEventError, StateError, StorageError
-from eventstore.ids import WRITER_PATTERN, WriterId
+from eventstore.errors import FormatError, IntegrityError, InvalidEventError, StateError
+from eventstore.ids import WRITER_PATTERN
+from eventstore.local_files import LocalFiles, refused, translated
 
-__all__ = [
-    "Durability",
-    "Journal",
-    "JournalContent",
-    "JournalFolder",
-    "LocalFiles",
-    "boot_id",
-    "read_journal",
-]
+__all__ = ["Durability", "Journal", "JournalContent", "read_journal"]
 
 logger = logging.getLogger(__name__)
 JOURNAL_VERSION = 1
 MAX_LINE_BYTES = 1 << 30
 """Longest line: whoever recovers it holds it in memory several times over."""
-TURN_SECONDS = 2.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_JOURNAL = re.compile(rf"({WRITER_PATTERN})-([0-9]{{12,}})\.jsonl")
-_LOCK = re.compile(rf"({WRITER_PATTERN})\.lock")
+JOURNAL_NAME = re.compile(rf"({WRITER_PATTERN})-([0-9]{{12,}})\.jsonl")
 Durability = Literal["process", "fsync"]
 """``process`` survives a killed process; ``fsync`` also survives power loss."""
-
-
-class LocalFiles:
-    """The file operations of a journal, in one place so that a test can fail or kill any of them."""
-
-    def create(self, path: Path) -> int:
-        """Open a new file for appending; returns its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def reopen(self, path: Path) -> int:
-        """Open a file that is there for appending; returns its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        """Write at the end; returns how many bytes were taken."""
-        return os.write(descriptor, data)
-
-    def sync(self, descriptor: int) -> None:
-        """Force the file's data to the device."""
-        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
-
-    def sync_folder(self, folder: Path) -> None:
-        """Force the names in a folder to the device."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def truncate(self, descriptor: int, length: int) -> None:
-        """Cut the file."""
-        os.ftruncate(descriptor, length)
-
-    def remove(self, path: Path) -> None:
-        """Delete the file, if it is there."""
-        path.unlink(missing_ok=True)
 
 
 class Journal:
@@ -120,7 +70,7 @@ class Journal:
         self._resting = False
         self.broken = False
         """A line could be neither written nor cut off: nothing may follow it."""
-        with _translated("make", path):
+        with translated("make", path):
             try:
                 self._descriptor = files.create(path)
             except FileExistsError:
@@ -129,7 +79,7 @@ class Journal:
         try:
             self._line(dump_json({"journal": JOURNAL_VERSION, **header}))
             if self._sync:
-                with _translated("make", path):
+                with translated("make", path):
                     files.sync_folder(path.parent)
         except BaseException:
             self.close()
@@ -165,7 +115,7 @@ class Journal:
     def intend(self, segment_path: str) -> None:
         """Note under which name the rows are about to be put, for whoever recovers this journal."""
         if self._resting and self._descriptor < 0:
-            with _translated("reopen", self.path):
+            with translated("reopen", self.path):
                 self._descriptor = self._files.reopen(self.path)
         self._line(dump_json({"segment": segment_path}))
 
@@ -187,7 +137,7 @@ class Journal:
     def remove(self) -> None:
         """Close and delete the file: its rows are in a segment."""
         self.close()
-        with _translated("remove", self.path):
+        with translated("remove", self.path):
             self._files.remove(self.path)
 
     def _line(self, body: bytes) -> int:
@@ -210,7 +160,7 @@ class Journal:
             # Also where someone interrupts us: half a line in the middle would spoil all that follow.
             self._undo()
             if isinstance(error, OSError):
-                raise _refused("write", self.path, error) from error
+                raise refused("write", self.path, error) from error
             raise
         return len(line)
 
@@ -272,7 +222,7 @@ def read_journal(
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _refused("read", path, error) from error
+        raise refused("read", path, error) from error
     if known is not None and good_prefix and (shrunk or known.damage is not None):
         # A writer cuts back a line that failed: what was read of it does not count then.
         return read_journal(path, good_prefix=True)
@@ -352,7 +302,7 @@ def _header(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _header_by_name(path: Path) -> Mapping[str, Any]:
-    match = _JOURNAL.fullmatch(path.name)
+    match = JOURNAL_NAME.fullmatch(path.name)
     return {"writer": match[1], "first_sequence": int(match[2])} if match else {"writer": ""}
 
 
@@ -392,237 +342,3 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_timestamp(kind):
         return datetime.fromisoformat(value)
     return value
-
-
-class Lock:
-    """A held lock file; whoever holds it is the writer, or the one who recovers it."""
-
-    # Held strongly: the descriptor of one that was dropped unreleased must not outlive a fork either.
-    _held: ClassVar[set[Lock]] = set()
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
-        self._held.add(self)
-
-    @classmethod
-    def forget(cls) -> None:
-        """Close the copies that a fork has made: a child must not keep its dead parent's locks alive."""
-        for lock in list(cls._held):
-            os.close(lock._descriptor)
-            lock._descriptor = -1
-        cls._held.clear()
-
-    def release(self, *, remove: bool) -> None:
-        """Let go; `remove` deletes the file first, so nobody can meet a stale one."""
-        if self._descriptor >= 0:
-            if remove:
-                try:
-                    self.path.unlink(missing_ok=True)
-                except OSError as error:
-                    # It is stale then, and whoever opens the store next takes it away.
-                    logger.warning("the lock %s was not removed: %s", self.path.name, error)
-            _let_go(self._descriptor)
-            self._descriptor = -1
-        self._held.discard(self)
-
-    @staticmethod
-    def take(path: Path) -> Lock | None:
-        """Take the lock, or return None if someone holds it or it just went away."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                return Lock(path, descriptor)
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        _let_go(descriptor)
-        return None
-
-
-os.register_at_fork(after_in_child=Lock.forget)
-
-
-def _let_go(descriptor: int) -> None:
-    # Not by closing alone: a process that was forked meanwhile has the descriptor too.
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-class JournalFolder:
-    """All journals of one store's writers on this machine.
-
-    Parameters
-    ----------
-    root
-        The state folder of the store; the machine's name is added, because a home folder may be shared.
-    host
-        The name to add; None takes this machine's.
-    """
-
-    def __init__(self, root: Path, *, files: LocalFiles | None = None, host: str | None = None) -> None:
-        self.root = root
-        self.host = host or socket.gethostname() or "localhost"
-        self.path = root / self.host / "journals"
-        self.files = files or LocalFiles()
-
-    def siblings(self) -> list[JournalFolder]:
-        """Return the folders of other host names: of this machine by an earlier name, or of another one."""
-        hosts = sorted(path.parent.name for path in self.root.glob("*/journals"))
-        return [JournalFolder(self.root, files=self.files, host=host) for host in hosts if host != self.host]
-
-    def open_writer(self, writer: WriterId) -> Lock:
-        """Make the lock of a new writer and hold it."""
-        lock_path = self.path / f"{writer}.lock"
-        hidden = lock_path.with_suffix(".new")
-        with _translated("make", lock_path):
-            if not self.path.is_dir():
-                self.path.mkdir(parents=True, exist_ok=True)
-                for made in self.path.parents[:3]:
-                    self.files.sync_folder(made)
-            # Held before it has its name: whoever recovers dead writers must not meet it unheld.
-            lock = Lock.take(hidden)
-            if lock is not None:
-                hidden.rename(lock_path)
-                lock.path = lock_path
-        if lock is None:
-            raise StateError(
-                f"the lock {lock_path.name} was expected to be free, found it held; open the store again",
-                code="writer_open",
-            )
-        return lock
-
-    def journal_path(self, writer: WriterId, first_sequence: int) -> Path:
-        """Where the journal of the segment that begins at `first_sequence` lies."""
-        return self.path / f"{writer}-{first_sequence:012d}.jsonl"
-
-    def journals(self, writer: WriterId | None = None) -> list[Path]:
-        """Return the journal files of one writer or of all, oldest first; other files are not ours."""
-        return sorted(
-            path for path in self.path.glob(f"{writer or '*'}-*.jsonl") if _JOURNAL.fullmatch(path.name)
-        )
-
-    @staticmethod
-    def first_sequence(path: Path) -> int:
-        """The first sequence that the name of a journal says."""
-        return int(path.stem.rpartition("-")[2])
-
-    def set_aside(self) -> list[Path]:
-        """Return the files that `put_aside` renamed because of damage."""
-        return sorted(self.path.glob("*.jsonl.damaged*"))
-
-    def put_aside(self, path: Path, why: Literal["damaged", "torn"]) -> Path:
-        """Rename a journal so that it is read no more and nothing of it is lost; returns its new path."""
-        number, target = 1, path.with_name(f"{path.name}.{why}")
-        while target.exists():
-            number += 1
-            target = path.with_name(f"{path.name}.{why}-{number}")
-        with _translated("rename", path):
-            path.rename(target)
-        return target
-
-    def touched_at(self, writer: WriterId) -> float:
-        """When a file of the writer was last changed, in seconds of Unix time; 0 if there is none."""
-        times = [0.0]
-        for path in (self.path / f"{writer}.lock", *self.journals(writer)):
-            with contextlib.suppress(FileNotFoundError):
-                times.append(path.stat().st_mtime)
-        return max(times)
-
-    def remove(self, path: Path) -> None:
-        """Delete a journal whose rows are in a segment; raises StorageError."""
-        with _translated("remove", path):
-            self.files.remove(path)
-
-    @contextlib.contextmanager
-    def sealing_turn(self, *, wait: bool) -> Iterator[None]:
-        """Hold the machine's turn to seal this store.
-
-        Parameters
-        ----------
-        wait
-            However long it takes. Otherwise the turn is only good manners, and after `TURN_SECONDS` the
-            caller goes on without it: the seal's number decides who wins.
-        """
-        path = self.path.parent / "sealing.turn"
-        descriptor = -1
-        try:
-            with _translated("make", path):
-                self.path.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            until = time.monotonic() + TURN_SECONDS
-            with _translated("lock", path):
-                while not _take_turn(descriptor, wait=wait) and time.monotonic() < until:
-                    time.sleep(0.002)
-        except StorageError as error:
-            if wait:
-                if descriptor >= 0:
-                    _let_go(descriptor)
-                raise
-            # Good manners need no lock, and not every filesystem has them.
-            logger.debug("sealing out of turn: %s", error)
-        try:
-            yield
-        finally:
-            if descriptor >= 0:
-                _let_go(descriptor)
-
-    def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:
-        """Yield writers that nobody holds any more, each with its lock taken.
-
-        Those without a lock file are among them: a journal that could not be removed outlives its lock.
-        """
-        matches = [_LOCK.fullmatch(path.name) for path in self.path.glob("*.lock")]
-        matches += [_JOURNAL.fullmatch(path.name) for path in self.journals()]
-        for writer in sorted({match[1] for match in matches if match}):
-            path = self.path / f"{writer}.lock"
-            with _translated("lock", path):
-                lock = Lock.take(path)
-            if lock is not None:
-                yield WriterId(writer), lock
-
-
-def boot_id() -> str | None:
-    """Return what tells this boot of this machine from all others, where the system has such an id.
-
-    Processes with the same one share a kernel, hence also their locks, whatever names they go by.
-    """
-    try:
-        return _BOOT_ID.read_text().strip() or None
-    except OSError:
-        return None
-
-
-def _take_turn(descriptor: int, *, wait: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _translated(verb: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _refused(verb, path, error) from error
-
-
-def _refused(verb: str, path: Path, error: OSError) -> StorageError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "the disk is full: make room" if full else "check the state folder (EVENTSTORE_STATE)"
-    if verb in ("make", "write"):
-        hint += ", then append again. Nothing of this append was stored"
-    else:
-        hint += ", then try again. What was acknowledged is kept"
-    return StorageError(
-        f"could not {verb} the journal {path.name} in {path.parent}: {error.strerror or error}; {hint}",
-        code="disk_full" if full else "journal_refused",
-        path=str(path),
-    )

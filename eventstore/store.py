@@ -26,7 +26,9 @@ from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import Registry, default_registry
 from eventstore.filesystem import Storage, open_storage
 from eventstore.ids import EventId
-from eventstore.journal import Durability, JournalFolder, LocalFiles
+from eventstore.journal import Durability
+from eventstore.journal_folder import JournalFolder
+from eventstore.local_files import LocalFiles
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.lookup import Lookup
 from eventstore.log.reader import Journaled, LogReader

@@ -25,7 +25,8 @@ from eventstore.errors import EventStoreError, FormatError, InvalidEventError, N
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
-from eventstore.journal import JournalContent, JournalFolder, read_journal
+from eventstore.journal import JournalContent, read_journal
+from eventstore.journal_folder import JournalFolder
 from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
 from eventstore.seal import Snapshot

@@ -16,7 +16,8 @@ from eventstore import layout
 from eventstore.errors import EventStoreError, IntegrityError, NotFoundError, StorageError
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
-from eventstore.journal import JournalContent, JournalFolder, Lock, boot_id, read_journal
+from eventstore.journal import JournalContent, read_journal
+from eventstore.journal_folder import JournalFolder, Lock, boot_id
 from eventstore.layout import SegmentName
 from eventstore.log.sequence import SealSequence
 from eventstore.log.writer import Author, encode_rows, put_segment

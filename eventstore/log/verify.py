@@ -22,7 +22,8 @@ from eventstore.codec.canonical import event_hashes
 from eventstore.errors import EventStoreError, FormatError, IntegrityError, NotFoundError
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
-from eventstore.journal import JournalFolder, read_journal
+from eventstore.journal import read_journal
+from eventstore.journal_folder import JournalFolder
 from eventstore.merkle import Peaks
 from eventstore.seal import Chain, Seal, decode_seal, decode_snapshot, seal_damaged
 from eventstore.segment import KindCount, Segment, check_bytes, damaged, describe, missing, read_segment

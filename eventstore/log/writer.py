@@ -22,7 +22,8 @@ from eventstore.events.envelope import Event
 from eventstore.events.registry import AUDIT_FIELDS, SHARED_COLUMNS, EventType, Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId, new_writer_id
-from eventstore.journal import Durability, Journal, JournalFolder, Lock, boot_id
+from eventstore.journal import Durability, Journal
+from eventstore.journal_folder import JournalFolder, Lock, boot_id
 from eventstore.segment import SegmentFile, encode_segment
 from eventstore.value_store import ValueStore
 

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from eventstore.errors import StorageError
 from eventstore.filesystem import TEMPORARY, Abilities, Entry, Storage
-from eventstore.journal import LocalFiles
+from eventstore.local_files import LocalFiles
 
 __all__ = ["KILLED", "Act", "FaultPlan", "FaultyFiles", "FaultyStorage", "When"]
 

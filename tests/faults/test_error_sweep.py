@@ -10,7 +10,7 @@ import pytest
 from faults_kit import Acknowledged, Place, check_afterwards, run_with_retries, worth_striking
 
 from eventstore import EventStore, EventStoreError, ExecutionHeartbeat, Level, StateError, StorageError
-from eventstore.journal import LocalFiles
+from eventstore.local_files import LocalFiles
 from eventstore.testing import FaultPlan, When
 
 
@@ -287,7 +287,7 @@ def test_a_state_folder_that_cannot_be_read_is_a_clear_error(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr("eventstore.journal.os.open", refuse)
+        patched.setattr("eventstore.journal_folder.os.open", refuse)
         with pytest.raises(StorageError, match="EVENTSTORE_STATE") as caught:
             place.open()
     assert caught.value.code == "journal_refused"

@@ -15,7 +15,7 @@ from store_kit import beat, beats, cut, flip, names, one, open_store
 
 from eventstore import StorageError
 from eventstore.filesystem import open_storage
-from eventstore.journal import LocalFiles
+from eventstore.local_files import LocalFiles
 from eventstore.log import recovery
 from eventstore.testing import FaultPlan, FaultyStorage, When
 
@@ -207,7 +207,7 @@ def test_a_journal_that_cannot_be_encoded_stops_nobody(
 
 
 def _renamed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("eventstore.journal.socket.gethostname", lambda: name)
+    monkeypatch.setattr("eventstore.journal_folder.socket.gethostname", lambda: name)
 
 
 def test_a_machine_that_changed_its_name_finds_its_journals(

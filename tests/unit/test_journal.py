@@ -18,7 +18,9 @@ from store_kit import WRITERS, beat, beats, cut, flip, one, rows_of, value
 
 from eventstore import FormatError, IntegrityError, InvalidEventError, StateError, StorageError
 from eventstore.ids import WriterId
-from eventstore.journal import Journal, JournalFolder, LocalFiles, Lock, read_journal
+from eventstore.journal import Journal, read_journal
+from eventstore.journal_folder import JournalFolder, Lock
+from eventstore.local_files import LocalFiles
 from eventstore.testing import FaultPlan, FaultyFiles, When
 
 HEADER = {"store_id": "ab", "writer": WRITERS[0], "first_sequence": 7, "actor": None, "software": "test"}
@@ -378,7 +380,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken(
         path.unlink()
         return descriptor
 
-    monkeypatch.setattr("eventstore.journal.os.open", removed_right_after)
+    monkeypatch.setattr("eventstore.journal_folder.os.open", removed_right_after)
     assert Lock.take(path) is None
 
 
@@ -482,7 +484,7 @@ def test_a_turn_that_is_only_good_manners_needs_no_locks(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("eventstore.journal.fcntl.flock", refuse)
+    monkeypatch.setattr("eventstore.journal_folder.fcntl.flock", refuse)
     before = _descriptors()
     with JournalFolder(tmp_path).sealing_turn(wait=False):
         pass
@@ -511,7 +513,7 @@ def test_a_turn_that_cannot_be_taken_is_a_clear_error(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("eventstore.journal.fcntl.flock", refuse)
+    monkeypatch.setattr("eventstore.journal_folder.fcntl.flock", refuse)
     with (
         pytest.raises(StorageError, match="EVENTSTORE_STATE"),
         JournalFolder(tmp_path).sealing_turn(wait=True),

@@ -10,7 +10,7 @@ import pytest
 from store_kit import memory_url, open_store, value
 
 from eventstore import EvaluationCached, EventStore, IntegrityError, NotFoundError, layout
-from eventstore.journal import LocalFiles
+from eventstore.local_files import LocalFiles
 
 KEY, OTHER = "aa" * 20, "bb" * 20
 V1, V2, V3 = "01" * 20, "02" * 20, "03" * 20

@@ -19,7 +19,8 @@ from store_kit import WRITERS, beat, beats, cut, flip, found, one, open_store, s
 from eventstore import EventStore, VerifyReport, layout
 from eventstore.codec.canonical import event_hashes
 from eventstore.codec.compression import compress
-from eventstore.journal import JournalFolder, read_journal
+from eventstore.journal import read_journal
+from eventstore.journal_folder import JournalFolder
 from eventstore.log.verify import verify_store
 from eventstore.merkle import Peaks
 from eventstore.seal import Seal
