@@ -53,7 +53,7 @@ def test_credentials_are_masked(text: str, masked: str) -> None:
         "/data/store",
         "http://host:8080/a/b",
         "http://host/a@b",
-        "file:///data/a:b@c",
+        "file://" + "/data/a:b@c",
         "s3://bucket/a:b@c",
         "author=ada, authority: none",
         "segments/2026/11/22/01jd-000000000000-00.parquet",
