@@ -313,7 +313,7 @@ class SealSequence:
         Raises
         ------
         StorageError
-            Storage refused, or has no atomic put-if-absent and no guard was given.
+            Storage refused, or has no atomic put-if-absent and this is not the single sealer.
         IntegrityError
             The chain is broken.
         """
