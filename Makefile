@@ -14,9 +14,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Where tests are spread over processes, and what they are told; `make test PYTEST_ARGS="-k merkle"`.
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# What the campaigns measure.
+CAMPAIGN ?= rebuild refresh asof keyed compact
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench format soak clean
+.PHONY: demo test lint bench campaign-10m campaign-50m format soak clean
 
 demo: $(LIGHT)
 	$(BIN)/eventstore demo
@@ -32,6 +34,13 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tools.bench all
+
+# Long campaigns: a store of so many events is made once, in build/, and asked for everything that depends on size.
+campaign-10m: $(READY)
+	$(BIN)/python -m tools.bench $(CAMPAIGN) --size 10000000 --repeats 1 --folder build/campaign
+
+campaign-50m: $(READY)
+	$(BIN)/python -m tools.bench $(CAMPAIGN) --size 50000000 --repeats 1 --folder build/campaign
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -37,11 +37,14 @@ from eventstore.events import (
     event_kind,
 )
 from eventstore.file import File
-from eventstore.filesystem import Storage
+from eventstore.filesystem import Storage, open_storage
 from eventstore.handle import Handle
 from eventstore.ids import EventId
+from eventstore.log.cleaning import CleanPlan, CleanReport
+from eventstore.log.compaction import CompactionGoals, CompactionPlan, CompactionReport
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
+from eventstore.log.subscription import Checkpoint, HandlerFailure, Subscription, SubscriptionState
 from eventstore.log.verify import Finding, Severity, VerifyReport
 from eventstore.store import EventStore
 from eventstore.workflow import ErrorValue, Execution, Task, task
@@ -50,6 +53,12 @@ __all__ = [
     "Argument",
     "CallContextRecorded",
     "CallNodeRecorded",
+    "Checkpoint",
+    "CleanPlan",
+    "CleanReport",
+    "CompactionGoals",
+    "CompactionPlan",
+    "CompactionReport",
     "ConflictError",
     "EntityType",
     "ErrorValue",
@@ -69,6 +78,7 @@ __all__ = [
     "HandleForked",
     "HandleRecorded",
     "HandleRolledBack",
+    "HandlerFailure",
     "Head",
     "IntegrityError",
     "InvalidEventError",
@@ -85,6 +95,8 @@ __all__ = [
     "StateError",
     "Storage",
     "StorageError",
+    "Subscription",
+    "SubscriptionState",
     "Tag",
     "TagsDeleted",
     "TagsRecorded",
@@ -93,5 +105,6 @@ __all__ = [
     "ValueRecorded",
     "VerifyReport",
     "event_kind",
+    "open_storage",
     "task",
 ]

@@ -8,6 +8,7 @@ exceptions become `StorageError` here, with credentials masked.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import os
 import re
@@ -15,7 +16,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -52,10 +53,14 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of a listing: path relative to the root, size in bytes."""
+    """One file of a listing: path relative to the root, size in bytes.
+
+    `modified_at` is when the place says that it was written, in seconds of Unix time; None if it does not.
+    """
 
     path: str
     size_bytes: int
+    modified_at: float | None = field(default=None, compare=False)
 
 
 class Storage(Protocol):
@@ -116,9 +121,8 @@ class Storage(Protocol):
 # `host:8080/a@b` looks like one, and is masked too: rather too much than a secret.
 _USER = re.compile(r"://(?:[^/@\s:]*:\S*|[^/\s]+)@")
 _WORDS = "key|secret|token|passw|pwd|sig|credential|sas|auth(?!or)"
-_PAIR = re.compile(
-    rf"""([\w-]*(?:{_WORDS})[\w-]*['"]?\s*[=:]\s*)(?:'[^']*'|"[^"]*"|[^&;,\s'"}}]+)""", re.IGNORECASE
-)
+_QUOTED = r"""'[^']*'|"[^"]*"|[^&;,\s'"}]+"""
+_PAIR = re.compile(rf"""(?<![\w-])([\w-]*(?:{_WORDS})[\w-]*['"]?\s*[=:]\s*)(?:{_QUOTED})""", re.IGNORECASE)
 _SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
 
 
@@ -318,7 +322,7 @@ class FsspecStorage:
         with self._translated("list", folder):
             start = len(self._root) + 1
             entries = [
-                Entry(name[start:], int(info.get("size") or 0))
+                Entry(name[start:], int(info.get("size") or 0), _modified_at(info))
                 for name, info in self._below(self._full(folder))
                 if temporary or not name.rpartition("/")[2].startswith(TEMPORARY)
             ]
@@ -363,6 +367,23 @@ class FsspecStorage:
 
     def polars_source(self, path: str) -> Any:  # noqa: D102 - see Storage
         return self._full(path) if self._local else self.read(path)
+
+
+_MODIFIED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+"""How filesystems call the time of a file's content in a listing."""
+
+
+def _modified_at(info: Mapping[str, Any]) -> float | None:
+    for name in _MODIFIED:
+        match info.get(name):
+            case int() | float() as seconds:
+                return float(seconds)
+            case dt.datetime() as moment:
+                return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+            case str() as text:
+                with contextlib.suppress(ValueError):
+                    return dt.datetime.fromisoformat(text).timestamp()
+    return None
 
 
 _TRANSIENT = {

@@ -208,6 +208,13 @@ class JournalFolder:
             if descriptor >= 0:
                 _let_go(descriptor)
 
+    def compacting_turn(self) -> Lock | None:
+        """Take the machine's turn to compact this store; None while another process has it."""
+        path = self.path.parent / "compacting.turn"
+        with translated("lock", path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            return Lock.take(path)
+
     def dead_writers(self) -> Iterator[tuple[WriterId, Lock]]:
         """Yield writers that nobody holds any more, each with its lock taken.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import threading
@@ -29,11 +30,16 @@ from eventstore.ids import EventId
 from eventstore.journal import Durability
 from eventstore.journal_folder import JournalFolder
 from eventstore.local_files import LocalFiles
+from eventstore.log.cleaning import GRACE, CleanPlan, CleanReport
+from eventstore.log.compaction import CompactionGoals, CompactionReport
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.lookup import Lookup
+from eventstore.log.maintenance import Maintenance
+from eventstore.log.ranges import ranges_of
 from eventstore.log.reader import Journaled, LogReader
 from eventstore.log.recovery import recover_dead_writers
 from eventstore.log.sequence import Head, SealSequence
+from eventstore.log.subscription import Checkpoint, Checkpoints, Clocks, Patience, Start, Subscription
 from eventstore.log.verify import VerifyReport, verify_store
 from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
@@ -90,12 +96,15 @@ class EventStore:
         limits: Limits,
         max_value_bytes: int,
         auto_seal: bool,
+        auto_compact: bool,
         single_sealer: bool,
         folder: JournalFolder | None,
+        local_folder: Path,
         clock: Callable[[], int],
     ) -> None:
         self.storage = storage
         self.store_id = store_id
+        self.local_folder = local_folder
         self.registry = registry
         self.read_only = read_only
         self.values = ValueStore(storage, max_bytes=max_value_bytes)
@@ -103,6 +112,7 @@ class EventStore:
         self._durability = durability
         self._limits = limits
         self._auto_seal = auto_seal
+        self._auto_compact = auto_compact
         self._single_sealer = single_sealer
         self._folder = folder
         self._clock = clock
@@ -120,6 +130,9 @@ class EventStore:
             clock=clock,
             turn=turn,
             single_sealer=single_sealer,
+        )
+        self._maintenance = Maintenance(
+            storage, self._sequence, store_id=store_id, folder=folder, clock=clock
         )
         self._reader = LogReader(
             storage,
@@ -150,6 +163,7 @@ class EventStore:
         inline_limit: int = 64 * 1024,
         max_value_bytes: int = 1_000_000_000,
         auto_seal: bool = True,
+        auto_compact: bool = False,
         single_sealer: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
         clock: Callable[[], int] = _now_us,
@@ -184,6 +198,9 @@ class EventStore:
             Longest value that is taken at all.
         auto_seal
             Seal after each flush.
+        auto_compact
+            After a seal, merge small files in passing where there are many; in bounded steps, beside the
+            writer. `compact` merges all, and `clean` removes what was replaced.
         single_sealer
             This machine does all sealing; needed where storage has no atomic put-if-absent.
         state_dir
@@ -210,9 +227,8 @@ class EventStore:
             partial(open_store_file, place, create=create and not read_only, software=software_name()),
             single_sealer=single_sealer,
         )
-        folder = None
-        if place.abilities.shared:
-            folder = JournalFolder(_state_root(state_dir) / store_id, files=local_files)
+        local_folder = _state_root(state_dir) / store_id
+        folder = JournalFolder(local_folder, files=local_files) if place.abilities.shared else None
         store = cls(
             place,
             store_id=store_id,
@@ -224,8 +240,10 @@ class EventStore:
             limits=Limits(flush_rows, flush_bytes, flush_seconds, min(inline_limit, max_value_bytes)),
             max_value_bytes=max_value_bytes,
             auto_seal=auto_seal,
+            auto_compact=auto_compact,
             single_sealer=single_sealer,
             folder=folder,
+            local_folder=local_folder,
             clock=clock,
         )
         if not read_only:
@@ -343,6 +361,7 @@ class EventStore:
                 writer.close()
                 if self._auto_seal:
                     self._try_seal(look=True)
+            self._maintenance.close()
             self._let_go = True
 
     def abandon(self) -> None:
@@ -426,6 +445,8 @@ class EventStore:
         self._sequence.offer(file.segment, hashes)
         if self._auto_seal:
             self._try_seal()
+        if self._auto_compact:
+            self._maintenance.in_passing(file.segment.count)
 
     def _after_flush(self) -> None:
         """Seal what could not be sealed when it was put."""
@@ -499,6 +520,32 @@ class EventStore:
         batches = self.read(after=after, until=until, kinds=kinds, limit=limit, tail=tail)
         return (event for batch in batches for event in recorded_events(batch, self.registry))
 
+    def position_at(self, moment: dt.datetime) -> int:
+        """Return how many events were sealed by `moment`: the position that "as of then" means.
+
+        Before the first seal there were none. A time without a timezone is an InvalidEventError (code
+        ``naive_time``).
+        """
+        self._check_open()
+        return self._sequence.size_at(moment)
+
+    def ranges(
+        self, *, after: int | None = None, until: int | None = None, rows: int = 131_072
+    ) -> list[tuple[int, int]]:
+        """Return ``(first, end)`` of ranges of sealed positions, to be read one after another.
+
+        Parameters
+        ----------
+        after, until
+            As in `read`.
+        rows
+            Positions that a range has at most, unless a segment or a block alone has more.
+        """
+        self._check_open()
+        now = self._sequence.refresh()
+        end = now.peaks.size if until is None else min(until, now.peaks.size)
+        return list(ranges_of(now.segments, self._reader.blocks, after=after, until=end, rows=rows))
+
     def scan(
         self,
         *,
@@ -547,6 +594,150 @@ class EventStore:
             stop=stop,
             idle_seconds=idle_seconds,
         )
+
+    def subscription(
+        self,
+        name: str,
+        *,
+        kinds: Collection[str] | None = None,
+        columns: Collection[str] | None = None,
+        start: Start = None,
+        batch_rows: int = 1_000,
+        retries: int = 3,
+        backoff_seconds: float = 0.5,
+        split: bool = True,
+        checkpoint_seconds: float = 1.0,
+        timer: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+    ) -> Subscription:
+        """Return the subscription of this name, made if there is none; it hands over sealed events.
+
+        Where it stands lies in the store, so a later process, here or elsewhere, goes on there. Events come
+        in position order and at least once. Two runners of one name notice each other; where storage has no
+        atomic put-if-absent they may not, and events then come more often than needed.
+
+        Parameters
+        ----------
+        name
+            1 to 100 lower-case letters, digits, ``-`` and ``_``.
+        kinds
+            Only events of these kinds. They belong to the name: None takes those that it was made with, or
+            all for a new one.
+        columns
+            Only these columns, always after ``position``; None means all.
+        start
+            Where a new one begins: a position, ``"head"``, or None for the first event.
+        batch_rows
+            Most events that are handed over at once.
+        retries, backoff_seconds
+            How often a batch is handed over again after the handler raised, and the pause before the first
+            time, which doubles with each, up to a minute.
+        split
+            Then halve the batch until the event that the handler does not take is alone, so that only this
+            one parks the subscription.
+        checkpoint_seconds
+            A checkpoint is written at most so often while events are taken.
+        timer, sleep
+            Seconds that never go back; how to pause, None for a pause that `stop` ends.
+
+        Raises
+        ------
+        InvalidEventError
+            The name is bad, or stands for other kinds (code ``bad_subscription``); `start` is not in the log
+            (``bad_range``).
+        NotFoundError
+            There is none, and this store is read-only (``no_such_subscription``).
+        """
+        return Subscription(
+            name,
+            log=self,
+            checkpoints=Checkpoints(self.storage, store_id=self.store_id),
+            software=self._author.software,
+            kinds=kinds,
+            columns=columns,
+            start=start,
+            batch_rows=batch_rows,
+            checkpoint_seconds=checkpoint_seconds,
+            patience=Patience(retries, backoff_seconds, split),
+            clocks=Clocks(self._clock, timer, sleep),
+        )
+
+    def subscriptions(self) -> list[Checkpoint]:
+        """Return where each named subscription stands, by name."""
+        return Checkpoints(self.storage, store_id=self.store_id).all()
+
+    # upkeep ----------------------------------------------------------------------------------------------
+
+    def compact(
+        self,
+        *,
+        apply: bool = True,
+        goals: CompactionGoals | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompactionReport:
+        """Merge many small segments into few large ones, laid out for readers; events and root stay.
+
+        What is durable is sealed first. Each new file is decoded again and compared with what went into it
+        before a seal names it. The old files stay until `clean`.
+
+        Parameters
+        ----------
+        apply
+            Otherwise only plan; then nothing is changed.
+        goals
+            How large files may become; None takes the format's own.
+        progress
+            Called with (events written, events to write).
+
+        Raises
+        ------
+        IntegrityError
+            A segment is damaged, or a new file did not read back; it was not published.
+        ConflictError
+            Another process of this machine is compacting (code ``compacting``).
+        StateError
+            The store is read-only or closed.
+        """
+        if not apply:
+            return CompactionReport(self._maintenance.plan_compaction(goals))
+        self.seal()
+        return self._maintenance.compact(goals=goals, progress=progress)
+
+    def clean(
+        self,
+        *,
+        apply: bool = True,
+        grace: dt.timedelta = GRACE,
+        plan: CleanPlan | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CleanReport:
+        """Remove files that compaction has made needless, after a grace period.
+
+        Parameters
+        ----------
+        apply
+            Otherwise only plan; then nothing is changed.
+        grace
+            How long a file stays after it has become needless; longer than any reader holds on to the
+            sequence that it took.
+        plan
+            That of an earlier call, to act on just that; None makes one now.
+        progress
+            Called with (files removed, files to remove).
+
+        Raises
+        ------
+        IntegrityError
+            The chain is broken, or what is to stay is damaged: nothing was removed.
+        StateError
+            The store is read-only or closed.
+        """
+        to_do = plan if plan is not None else self._maintenance.plan_cleaning(grace)
+        if not apply:
+            return CleanReport(to_do)
+        self._check_writable()
+        self._check_open()
+        return self._maintenance.clean(to_do, progress=progress)
 
     def verify(
         self, *, values: bool = True, progress: Callable[[int, int], None] | None = None

@@ -1,35 +1,54 @@
 """Tables from the log: recipes, snapshots, and the built-in read models."""
 
-from projections.builder import rebuild
+from projections.builder import rebuild, refresh
 from projections.catalog import BUILT_IN_TABLES, default_projections, describe, projection
-from projections.digest import content_digest
+from projections.diff import DiffCounts, TableDiff, diff_moments, diff_tables
+from projections.digest import ContentDigest, content_digest
+from projections.execution_diff import EXECUTION_DIFF_TABLES, ExecutionDiff, diff_executions
 from projections.keyed import KeyedProjection, from_payload
+from projections.manifest import Manifest
 from projections.projection import Column, GeneralProjection, Projection, moment, text, whole
+from projections.prune import Leftover, plan_prune, prune
 from projections.registry import ProjectionRegistry
-from projections.snapshot import Manifest, Snapshot, check_snapshot, find_snapshot, publish
-from projections.tables import Tables, open_tables
+from projections.reproduce import Reproduced, reproduce
+from projections.snapshot import Snapshot, find_snapshot
+from projections.tables import Fresh, Tables, open_tables, position_of
 
 __all__ = [
     "BUILT_IN_TABLES",
+    "EXECUTION_DIFF_TABLES",
     "Column",
+    "ContentDigest",
+    "DiffCounts",
+    "ExecutionDiff",
+    "Fresh",
     "GeneralProjection",
     "KeyedProjection",
+    "Leftover",
     "Manifest",
     "Projection",
     "ProjectionRegistry",
+    "Reproduced",
     "Snapshot",
+    "TableDiff",
     "Tables",
-    "check_snapshot",
     "content_digest",
     "default_projections",
     "describe",
+    "diff_executions",
+    "diff_moments",
+    "diff_tables",
     "find_snapshot",
     "from_payload",
     "moment",
     "open_tables",
+    "plan_prune",
+    "position_of",
     "projection",
-    "publish",
+    "prune",
     "rebuild",
+    "refresh",
+    "reproduce",
     "text",
     "whole",
 ]

@@ -1,30 +1,54 @@
-"""Rebuild: fold the sealed log into tables in one pass, batch by batch, and publish a snapshot of each.
+"""Rebuild and refresh: fold what is new of the log into tables, and publish a snapshot of each.
 
-The log is read once for all tables, with the columns that they need; each batch is split by kind and handed
-to the recipes. A snapshot stands at the sealed head that the rebuild saw when it began.
+A rebuild begins at the first event and a refresh where the newest snapshot stands; otherwise they are one.
+What is new becomes a run of its own, merged with the runs before it while those are not much larger: so each
+row is written again a few times in all, however often tables are refreshed. All files of all tables are
+written before the first manifest makes one of them visible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import contextlib
+import datetime as dt
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import polars as pl
 
-from eventstore import EventStoreError, ProjectionError, StateError, Storage
+from eventstore import ProjectionError, StateError, StorageError
 from projections.catalog import default_projections
+from projections.fold import (
+    MEMORY_BYTES,
+    EventSource,
+    KeyedDelta,
+    Progress,
+    StateDelta,
+    fold_events,
+)
+from projections.keyed import KeyedProjection
+from projections.merge import merge_sorted
 from projections.projection import Projection
 from projections.registry import ProjectionRegistry
-from projections.snapshot import Snapshot, publish
+from projections.run import Place, Run, RunWriter, read_chunks
+from projections.scratch import Scratch
+from projections.snapshot import Snapshot, find_snapshot, publish
 
-__all__ = ["Head", "Log", "Progress", "fold_log", "rebuild"]
+__all__ = ["SCRATCH", "Head", "Merge", "Store", "advance_delta", "rebuild", "refresh", "whole_state"]
 
-Progress = Callable[[int, int], None]
-"""Called with (events folded, events to fold), after each batch and once at the end."""
+logger = logging.getLogger(__name__)
 
-_BATCH_ROWS = 250_000
+SCRATCH = "scratch"
+"""The folder for temporary files, in a store's local folder."""
+
+Merge = Literal["all", "tiers"]
+"""Which runs a refresh merges: all, so that files by path are the table; or by size, at the cost of what is
+new."""
+
+_TIER = 4
+"""A run is merged with the next when it has less than so many times its rows."""
 _THREADS = 2
 
 
@@ -36,41 +60,31 @@ class Head(Protocol):
         """Number of sealed events."""
 
 
-class Log(Protocol):
-    """What of a store a rebuild needs; `eventstore.store.EventStore` has it."""
-
-    @property
-    def storage(self) -> Storage:
-        """Where snapshots are kept."""
-
-    @property
-    def store_id(self) -> str:
-        """Which store this is."""
+class Store(Place, EventSource, Protocol):
+    """What of a store building needs; `eventstore.EventStore` has it."""
 
     @property
     def read_only(self) -> bool:
         """Whether nothing may be written."""
 
+    @property
+    def local_folder(self) -> Path:
+        """A folder of this machine for what can be made again."""
+
     def head(self) -> Head:
         """Return the newest sealed state."""
 
-    def scan(
-        self,
-        *,
-        after: int | None = None,
-        until: int | None = None,
-        kinds: Collection[str] | None = None,
-        columns: Collection[str] | None = None,
-    ) -> pl.LazyFrame:
-        """Return sealed events in position order, ``position`` first."""
+    def position_at(self, moment: dt.datetime) -> int:
+        """Return how many events were sealed at a moment."""
 
 
 def rebuild(
-    store: Log,
+    store: Store,
     names: Iterable[str] | None = None,
     *,
     progress: Progress | None = None,
     registry: ProjectionRegistry = default_projections,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> dict[str, Snapshot]:
     """Fold the sealed log from its first event and publish a snapshot of each table.
 
@@ -78,6 +92,8 @@ def rebuild(
     ----------
     names
         Tables to build; None means all that `registry` knows.
+    memory_bytes
+        About how much memory may be used; what does not fit goes to temporary files of this machine.
 
     Returns
     -------
@@ -91,100 +107,234 @@ def rebuild(
         The store is read-only (code ``read_only``).
     ProjectionError
         A recipe failed, or the log could not be read; no snapshot was published.
+    StorageError
+        The storage refused. Each table stands whole, some perhaps at the new position already.
     """
-    projections = registry.select(names)
-    if store.read_only:
-        raise StateError(
-            "the store was opened with read_only=True and a rebuild writes snapshots: open it again without",
-            code="read_only",
-        )
+    recipes = registry.select(names)
+    _check_writable(store)
     position = store.head().size
-    states = fold_log(store, projections, until=position, progress=progress)
-
-    # Frames are given away as they are used up: a table and its state need not be held to the end.
-    def finish(one: Projection) -> pl.DataFrame:
-        return one.table(states.pop(one.name) if one.finish is None else states[one.name])
-
-    def save(one: Projection) -> Snapshot:
-        return publish(store, one, position, tables.pop(one.name), states.pop(one.name, None))
-
-    built = [one.name for one in projections]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        # All recipes finish before the first snapshot is published: a failure leaves nothing half done.
-        tables = dict(zip(built, pool.map(finish, projections), strict=True))
-        return dict(zip(built, pool.map(save, projections), strict=True))
+    newest = {one.name: _newest(store, one) for one in recipes}
+    return _advance(
+        store,
+        recipes,
+        dict.fromkeys(newest),
+        newest,
+        position,
+        progress,
+        merge="all",
+        memory_bytes=memory_bytes,
+    )
 
 
-def fold_log(
-    store: Log,
-    projections: Sequence[Projection],
+def refresh(
+    store: Store,
+    names: Iterable[str] | None = None,
     *,
-    until: int,
+    merge: Merge = "tiers",
     progress: Progress | None = None,
-    batch_rows: int = _BATCH_ROWS,
-) -> dict[str, pl.DataFrame]:
-    """Return each recipe's state after the events 0 to `until` - 1, by name.
+    registry: ProjectionRegistry = default_projections,
+    memory_bytes: int = MEMORY_BYTES,
+) -> dict[str, Snapshot]:
+    """Bring tables up to the sealed head, folding only what is new since their newest snapshots.
+
+    A table without a whole snapshot is rebuilt. Parameters, results and errors are those of `rebuild`, and:
 
     Parameters
     ----------
-    batch_rows
-        About how many events are in memory at a time; the result does not depend on it.
+    merge
+        ``"tiers"`` costs what is new; ``"all"`` writes each table anew, so that its files by path are it.
     """
-    _check_inputs(store, projections)
-    folds = {one.name: one.begin() for one in projections}
-    needs = _needs(projections)
-
-    def split(batch: pl.DataFrame, kind: str) -> tuple[str, pl.DataFrame]:
-        return kind, batch.select(needs[kind]).filter(pl.col("kind") == kind)
-
-    def feed(one: Projection, by_kind: dict[str, pl.DataFrame]) -> None:
-        parts = [by_kind[kind].select(one.reads) for kind in one.kinds if by_kind[kind].height]
-        if parts:
-            folds[one.name].add(pl.concat(parts).sort("position") if len(parts) > 1 else parts[0])
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for batch in _batches(store, needs, until=until, batch_rows=batch_rows):
-            by_kind = dict(pool.map(split, repeat(batch), needs))
-            list(pool.map(feed, projections, repeat(by_kind)))
-            if progress is not None and batch.height:
-                progress(int(batch["position"][-1]) + 1, until)
-        made = {name: pool.submit(fold.state) for name, fold in folds.items()}
-        states = {name: state.result() for name, state in made.items()}
-    if progress is not None:
-        progress(until, until)
-    return states
+    recipes = registry.select(names)
+    _check_writable(store)
+    for _ in recipes:
+        try:
+            return _refresh(store, recipes, merge, progress, memory_bytes)
+        except ProjectionError as error:
+            if error.code not in _DAMAGE:
+                raise
+            # What is damaged is made anew from the log; the others then go on from where they stand.
+            logger.warning("%s; it is built anew", error.message)
+            name = str(error.facts["projection"])
+            rebuild(store, [name], progress=progress, registry=registry, memory_bytes=memory_bytes)
+    return _refresh(store, recipes, merge, progress, memory_bytes)
 
 
-def _check_inputs(store: Log, projections: Sequence[Projection]) -> None:
-    columns = set(store.scan(until=0).collect_schema())
-    for one in projections:
-        one.check_inputs(columns)
+def _refresh(
+    store: Store, recipes: Sequence[Projection], merge: Merge, progress: Progress | None, memory_bytes: int
+) -> dict[str, Snapshot]:
+    position = store.head().size
+    bases = {one.name: _newest(store, one) for one in recipes}
+    fresh: dict[str, Snapshot] = {}
+    stale = []
+    for one in recipes:
+        base = bases[one.name]
+        if base is None or base.position < position or (merge == "all" and not base.manifest.is_whole):
+            stale.append(one)
+        else:
+            fresh[one.name] = base
+    made = _advance(store, stale, bases, bases, position, progress, merge=merge, memory_bytes=memory_bytes)
+    return {one.name: (fresh | made)[one.name] for one in recipes}
 
 
-def _needs(projections: Sequence[Projection]) -> dict[str, list[str]]:
-    """For each kind of event the columns that the recipes read of it."""
-    needs: dict[str, set[str]] = {}
-    for one in projections:
-        for kind in one.kinds:
-            needs.setdefault(kind, set()).update(one.reads)
-    return {kind: sorted(columns) for kind, columns in sorted(needs.items())}
+_DAMAGE = {"missing_file", "wrong_size", "wrong_digest"}
+"""Codes of errors that say that a file of a table is not what it was."""
 
 
-def _batches(
-    store: Log, needs: Mapping[str, Sequence[str]], *, until: int, batch_rows: int
-) -> Iterator[pl.DataFrame]:
-    columns = sorted({column for names in needs.values() for column in names} - {"position"})
-    if not needs or not until:
-        return
+def _check_writable(store: Store) -> None:
+    if store.read_only:
+        raise StateError(
+            "the store was opened with read_only=True and tables are written into it: open it again without",
+            code="read_only",
+        )
+
+
+def _newest(store: Store, recipe: Projection) -> Snapshot | None:
+    """Return the newest whole snapshot; None where there is none or all are damaged, which is told."""
     try:
-        events = store.scan(kinds=list(needs), until=until, columns=columns).select("position", *columns)
-        yield from events.collect_batches(chunk_size=batch_rows, maintain_order=True)
-    except EventStoreError:
-        raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ProjectionError(
-            f"events 0 to {until - 1} were expected, but the log could not be read "
-            f"({type(error).__name__}: {error}). Next: run `eventstore verify`",
-            code="log_unreadable",
-            position=until,
-        ) from error
+        found = find_snapshot(store, recipe, verify=False)
+    except ProjectionError as error:
+        logger.warning("%s; it is built anew", error.message)
+        return None
+    for passed in found.set_aside if found else ():
+        logger.warning("%s; an older one serves", passed.message)
+    return found
+
+
+def _advance(
+    store: Store,
+    recipes: Sequence[Projection],
+    bases: Mapping[str, Snapshot | None],
+    newest: Mapping[str, Snapshot | None],
+    position: int,
+    progress: Progress | None,
+    *,
+    merge: Merge,
+    memory_bytes: int,
+) -> dict[str, Snapshot]:
+    """Fold what is new behind `bases` and publish; `newest` are what the new snapshots replace."""
+    groups: dict[int, list[Projection]] = {}
+    for one in recipes:
+        base = bases[one.name]
+        groups.setdefault(base.position if base else 0, []).append(one)
+    work = _Work(sum(position - start for start in groups), progress)
+    made: dict[str, Sequence[Run]] = {}
+    written: dict[str, RunWriter] = {}
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(Scratch(store.local_folder / SCRATCH))
+        # What no manifest may name yet does not stay, unless all comes to its end.
+        stack.callback(_discard, written)
+        for start, group in sorted(groups.items()):
+            deltas = fold_events(
+                store,
+                group,
+                after=start - 1 if start else None,
+                until=position,
+                scratch=scratch,
+                before={
+                    one.name: state for one in group if (state := _general_state(bases, one)) is not None
+                },
+                progress=work.part(position - start),
+                memory_bytes=memory_bytes,
+            )
+
+            def write(one: Projection, deltas: dict[str, KeyedDelta | StateDelta] = deltas) -> None:
+                # A delta is given away, so that its memory is free when its files are written.
+                delta = deltas.pop(one.name)
+                made[one.name] = _write(store, one, bases[one.name], delta, position, merge, written)
+
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(write, sorted(group, key=lambda one: one.name)))
+        snapshots = {}
+        for one in recipes:
+            # From here on a manifest may be visible, even if its storage says that it failed.
+            written.pop(one.name, None)
+            snapshots[one.name] = publish(store, one, position, made[one.name], newest[one.name])
+    return snapshots
+
+
+def _discard(written: Mapping[str, RunWriter]) -> None:
+    for one in written.values():
+        with contextlib.suppress(StorageError):
+            one.discard()
+
+
+class _Work:
+    """Progress over several folds."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, 0
+
+    def part(self, events: int) -> Progress | None:
+        progress, before = self._progress, self._done
+        self._done += events
+        if progress is None:
+            return None
+        return lambda done, _all: progress(before + done, self._total)
+
+
+def _general_state(bases: Mapping[str, Snapshot | None], recipe: Projection) -> pl.DataFrame | None:
+    base = bases[recipe.name]
+    return whole_state(base) if base and not isinstance(recipe, KeyedProjection) else None
+
+
+def whole_state(snapshot: Snapshot) -> pl.DataFrame:
+    """Return the state of a general recipe, which has but one run."""
+    run = snapshot.manifest.runs[0]
+    chunks = read_chunks(snapshot.storage, snapshot.recipe, run, run.of_role("state"))
+    return pl.concat([snapshot.recipe.state_schema.to_frame(), *chunks])
+
+
+def _write(
+    store: Store,
+    recipe: Projection,
+    base: Snapshot | None,
+    delta: KeyedDelta | StateDelta,
+    position: int,
+    merge: Merge,
+    written: dict[str, RunWriter],
+) -> list[Run]:
+    """Write what is new, merged with the runs that it should be merged with; returns all runs then."""
+    runs = list(base.manifest.runs) if base else []
+    if delta.empty and runs and (merge == "tiers" or len(runs) == 1):
+        return runs
+    keep = _kept(runs, delta) if merge == "tiers" else 0
+    first = runs[keep].first if keep < len(runs) else base.position if base else 0
+    writer = RunWriter(store, recipe, first=first, until=position)
+    written[recipe.name] = writer
+    for state in advance_delta(store, recipe, runs[keep:], delta):
+        writer.add(state)
+    return [*runs[:keep], writer.close()]
+
+
+def _kept(runs: Sequence[Run], delta: KeyedDelta | StateDelta) -> int:
+    """Return how many runs stay as they are: those that are much larger than all that comes behind them."""
+    if isinstance(delta, StateDelta):
+        return 0
+    rows, keep = delta.rows, len(runs)
+    while keep and runs[keep - 1].rows < _TIER * rows:
+        keep -= 1
+        rows += runs[keep].rows
+    return keep
+
+
+def advance_delta(
+    store: Place, recipe: Projection, runs: Sequence[Run], delta: KeyedDelta | StateDelta
+) -> Iterator[pl.DataFrame]:
+    """Yield the state after runs and what came behind them, in key order."""
+    if not isinstance(recipe, KeyedProjection):
+        for sequence in delta.sequences():
+            yield from sequence
+        return
+    yield from merge_sorted(
+        [
+            *(
+                read_chunks(store.storage, recipe, run, files)
+                for run in runs
+                for files in run.slices("state")
+            ),
+            *delta.sequences(),
+        ],
+        key=recipe.group,
+        together=recipe.together,
+        reduce=recipe.reduce_sorted,
+    )

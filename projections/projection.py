@@ -33,7 +33,7 @@ __all__ = [
     "whole",
 ]
 
-DataType = pl.DataType | type[pl.DataType]
+DataType = pl.DataType | pl.datatypes.DataTypeClass
 """A polars type, as a class or an instance."""
 
 TIME = pl.Datetime("us", "UTC")
@@ -46,7 +46,8 @@ Finish = Callable[[pl.LazyFrame], pl.LazyFrame]
 """Pure step from the state to the table's columns."""
 
 Step = Callable[[pl.DataFrame | None, pl.DataFrame], pl.DataFrame]
-"""Pure step from (state so far or None, next events in position order) to the state after them."""
+"""Pure step from (state so far, next events in position order) to the state after them; None stands for a
+state without rows."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
@@ -114,7 +115,8 @@ class Projection(ABC):
     state
         The state's columns, where they are not the table's.
     finish
-        The step from state to table; None where they are the same.
+        The step from state to table; None where they are the same. A keyed recipe's is given any rows of the
+        state that are whole by the first column of the key, so it may join what agrees on that, and no more.
 
     Raises
     ------
@@ -167,6 +169,11 @@ class Projection(ABC):
         """All columns of events that the recipe is given: ``position``, ``kind``, then its inputs."""
         return ("position", "kind", *(name for name in self.inputs if name not in ("position", "kind")))
 
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The columns by which the state is sorted, where it has them."""
+        return self.key
+
     @abstractmethod
     def begin(self, state: pl.DataFrame | None = None) -> Fold:
         """Start to fold after `state`, or from the first event."""
@@ -207,6 +214,8 @@ class Projection(ABC):
         frame = self.check(frame, self.schema, "finish")
         if any(frame[name].null_count() for name in self.key):
             frame = frame.filter(pl.all_horizontal(pl.col(self.key).is_not_null()))
+        if _rises(frame, self.key):
+            return frame
         frame = frame.sort(self.key)
         again = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in self.key)
         repeated = frame.lazy().select(self.key).filter(again).collect(engine="in-memory")
@@ -249,6 +258,19 @@ class Projection(ABC):
                 position=position,
             ) from error
 
+    def damaged(self, code: str, path: str, expected: str, found: str) -> ProjectionError:
+        """Make an error for something stored of this table that is not as it was written."""
+        return ProjectionError(
+            f"table {self.name} version {self.version}, {path}: expected {expected}; found {found}. "
+            f"Next: run `eventstore rebuild {self.name}`",
+            code=code,
+            projection=self.name,
+            version=self.version,
+            path=path,
+            expected=expected,
+            found=found,
+        )
+
     def error(
         self, code: str, expected: str, found: str, hint: str, *, position: int | None = None
     ) -> ProjectionError:
@@ -266,9 +288,24 @@ class Projection(ABC):
         )
 
 
+def _rises(frame: pl.DataFrame, key: tuple[str, ...]) -> bool:
+    """Whether each row's key is greater than that of the row before: sorted, and none twice."""
+    rises = pl.lit(value=False)
+    for name in reversed(key):
+        before = pl.col(name).shift()
+        rises = (pl.col(name) > before) | ((pl.col(name) == before) & rises)
+    falls = frame.lazy().select((~rises).sum()).collect(engine="in-memory").item()
+    return int(falls or 0) == 0  # the first row has none before it: null
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GeneralProjection(Projection):
-    """A recipe by one function ``step(state or None, events) -> state``, for what rows by key cannot say."""
+    """A recipe by one function ``step(state or None, events) -> state``, for what rows by key cannot say.
+
+    Between refreshes the state is kept in files, sorted by the table's key where it has that; without
+    `finish` it is the table, from which rows with a null key are dropped. So a step may depend neither on the
+    order of its state's rows nor on rows with such a key.
+    """
 
     step: Step
 
@@ -284,8 +321,10 @@ class _StepFold:
     def add(self, events: pl.DataFrame) -> None:
         if not events.height:
             return
+        # A state without rows is none: a saved one must not differ from one that was never made.
+        before = self._state if self._state is not None and self._state.height else None
         with self._recipe.watched("step", events["position"][0]):
-            state = self._recipe.step(self._state, events)
+            state = self._recipe.step(before, events)
         self._state = self._recipe.check(state, self._recipe.state_schema, "step")
 
     def state(self) -> pl.DataFrame:

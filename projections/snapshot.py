@@ -1,218 +1,139 @@
-"""Snapshots: a table published at a position, as immutable Parquet files and a manifest that is written last.
+"""Snapshots: a table at a position, found by its manifest and published by it.
 
-`projections/<table>/v<version>/<position>/` holds files named by their SHA-256 and ``manifest.json``; without
-a manifest there is no snapshot. Readers take the newest one that is whole. A damaged one is set aside in
-favour of an older good one, which is right for its position; if none is left the damage is an error.
+Files come first and the manifest last, so nothing half-written is ever seen. A snapshot that is damaged, or
+not of this store and recipe, is set aside in favour of an older whole one, which is right for its position.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, Protocol
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import polars as pl
 
-from eventstore import NotFoundError, ProjectionError, Storage
-from eventstore.layout import projection_folder
-from projections.digest import content_digest
+from eventstore import NotFoundError, ProjectionError, Storage, StorageError
+from eventstore.layout import manifest_folder, manifest_path, parse_manifest, run_folder
+from projections.files import check_file, file_is_there, read_source
+from projections.manifest import Manifest, Retired, columns_of, made_by
 from projections.projection import Projection
+from projections.run import Place, Role, Run, remove_run
 
 __all__ = [
-    "MANIFEST",
-    "Manifest",
-    "Place",
+    "KEPT_MANIFESTS",
+    "RUN_GRACE",
     "Snapshot",
-    "SnapshotFile",
-    "check_snapshot",
+    "find_older",
     "find_snapshot",
-    "list_positions",
+    "list_snapshots",
+    "open_snapshot",
     "publish",
 ]
 
-MANIFEST = "manifest.json"
-MANIFEST_FORMAT = 1
+KEPT_MANIFESTS = 3
+"""So many manifests are kept, so that one who is just opening a table finds the one that was listed."""
 
-Role = Literal["state", "table"]
+RUN_GRACE = dt.timedelta(hours=1)
+"""How long the files of a run stay after newer ones replaced it: for readers that still use them."""
 
-_PART_ROWS = 1_000_000
-_ROW_GROUP_ROWS = 65_536
-_ZSTD_LEVEL = 1
-"""Tables are mostly hashes, which a higher level makes slower to write and no smaller."""
-_FILE = re.compile(r"[0-9a-f]{64}\.parquet")
-_POSITION = re.compile(r"\d{20}")
-
-
-class Place(Protocol):
-    """What of a store is needed to keep snapshots."""
-
-    @property
-    def storage(self) -> Storage:
-        """Where the files are."""
-
-    @property
-    def store_id(self) -> str:
-        """Which store this is."""
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotFile:
-    """One file of a snapshot, named ``<sha256>.parquet``."""
-
-    role: Role
-    """``table``: rows of the table; ``state``: what a refresh goes on from, where that is more."""
-    sha256: str
-    size_bytes: int
-    rows: int
-
-    @property
-    def name(self) -> str:
-        """The file's name in the snapshot's folder."""
-        return f"{self.sha256}.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a snapshot is: written last, so that it vouches for files that are there."""
-
-    projection: str
-    version: int
-    position: int
-    store_id: str
-    key: tuple[str, ...]
-    columns: tuple[tuple[str, str], ...]
-    """Name and type of each column of the table, in order."""
-    rows: int
-    digest: str
-    """The table's content digest; see `projections.digest`."""
-    files: tuple[SnapshotFile, ...]
-    """The table's files in order of the key, then those of the state."""
-    made_by: str
-    format: int = MANIFEST_FORMAT
-
-    def encode(self) -> bytes:
-        """Return the manifest as JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True, indent=2).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, raw: bytes) -> Manifest:
-        """Read a manifest; raises ValueError, TypeError or KeyError for anything but a whole one."""
-        found: dict[str, Any] = json.loads(raw)
-        if not isinstance(found, dict) or found.get("format") != MANIFEST_FORMAT:
-            raise ValueError(f"format {MANIFEST_FORMAT} expected")
-        files = tuple(SnapshotFile(**one) for one in found.pop("files"))
-        columns = tuple((str(name), str(dtype)) for name, dtype in found.pop("columns"))
-        made = cls(**{**found, "key": tuple(found["key"])}, columns=columns, files=files)
-        for name in ("version", "position", "rows"):
-            if type(getattr(made, name)) is not int:
-                raise TypeError(f"{name}: an integer expected")
-        for file in files:
-            if (
-                not _FILE.fullmatch(file.name)
-                or type(file.size_bytes) is not int
-                or type(file.rows) is not int
-            ):
-                raise ValueError("files: a SHA-256, a size and a number of rows expected")
-        return made
+_MOST_REVISIONS = 1_000
+_LOOKS = 3
+"""How often manifests are listed anew when those that were listed are gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A whole snapshot, ready to be read."""
+    """A table at a position, ready to be read."""
 
+    recipe: Projection
     manifest: Manifest
-    folder: str
+    revision: int
     storage: Storage
     set_aside: tuple[ProjectionError, ...] = ()
     """Why newer snapshots were passed over."""
+    keeper: object = None
+    """What must not end before its files were read: the scratch space, where they lie in one."""
 
     @property
     def position(self) -> int:
         """The snapshot has folded the events 0 to position - 1."""
         return self.manifest.position
 
-    def scan(self, role: Role = "table") -> pl.LazyFrame:
-        """Return the rows of the table (or of the state, which is the table where there is none)."""
-        files = [file for file in self.manifest.files if file.role == role]
-        if not files and role == "state":
-            return self.scan()
-        sources = [self.storage.polars_source(f"{self.folder}/{file.name}") for file in files]
-        return pl.scan_parquet(sources, glob=False, hive_partitioning=False)
+    @property
+    def path(self) -> str:
+        """Where its manifest is."""
+        one = self.manifest
+        return manifest_path(one.projection, one.version, one.position, self.revision)
 
+    @property
+    def digest(self) -> str | None:
+        """The table's content digest; None while newer runs wait to be joined with the first."""
+        return self.manifest.runs[0].table_digest if self.manifest.is_whole else None
 
-def publish(
-    store: Place,
-    projection: Projection,
-    position: int,
-    table: pl.DataFrame,
-    state: pl.DataFrame | None = None,
-) -> Snapshot:
-    """Write a snapshot that stands at `position`; one that is there already is replaced.
+    @property
+    def rows(self) -> int:
+        """Rows of the first run's table and of the states of newer runs, which may speak of the same."""
+        runs = self.manifest.runs
+        return (runs[0].table_rows or 0) + sum(run.rows for run in runs[1:])
 
-    Parameters
-    ----------
-    table
-        The finished table, sorted by its key.
-    state
-        What a refresh goes on from, where it is not the table.
-    """
-    folder = projection_folder(projection.name, projection.version, position)
-    files = [*_write(store.storage, folder, "table", table)]
-    if state is not None:
-        files += _write(store.storage, folder, "state", state)
-    manifest = Manifest(
-        projection=projection.name,
-        version=projection.version,
-        position=position,
-        store_id=store.store_id,
-        key=projection.key,
-        columns=_columns(projection),
-        rows=table.height,
-        digest=content_digest(table, projection.key),
-        files=tuple(files),
-        made_by=_made_by(),
-    )
-    store.storage.put(f"{folder}/{MANIFEST}", manifest.encode())
-    return Snapshot(manifest, folder, store.storage)
+    def files(self, run: Run) -> Iterator[tuple[str, str, int]]:
+        """Yield path, SHA-256 and size of each file of a run."""
+        folder = run_folder(self.manifest.projection, self.manifest.version, run.name)
+        for file in run.files:
+            yield f"{folder}/{file.name}", file.sha256, file.size_bytes
 
-
-def _write(storage: Storage, folder: str, role: Role, frame: pl.DataFrame) -> Iterator[SnapshotFile]:
-    for start in range(0, max(frame.height, 1), _PART_ROWS):
-        part = frame.slice(start, _PART_ROWS)
-        buffer = io.BytesIO()
-        part.write_parquet(
-            buffer, compression="zstd", compression_level=_ZSTD_LEVEL, row_group_size=_ROW_GROUP_ROWS
+    def scan(self, run: Run, role: Role) -> pl.LazyFrame:
+        """Return the rows of a run; raises ProjectionError where a file is not what its name says."""
+        folder = run_folder(self.manifest.projection, self.manifest.version, run.name)
+        sources = []
+        for file in run.of_role(role):
+            path = f"{folder}/{file.name}"
+            raw = check_file(self.storage, self.recipe, path, sha256=file.sha256, size_bytes=file.size_bytes)
+            sources.append(read_source(self.storage, path, raw))
+        rows = pl.scan_parquet(sources, glob=False, hive_partitioning=False, cache=False)
+        if self.keeper is None:
+            return rows
+        # A lazy frame outlives the tables that it came from, and then this step keeps the files.
+        return rows.map_batches(
+            partial(_as_it_is, self.keeper),
+            predicate_pushdown=True,
+            projection_pushdown=True,
+            slice_pushdown=True,
+            streamable=True,
         )
-        data = buffer.getvalue()
-        file = SnapshotFile(role, hashlib.sha256(data).hexdigest(), len(data), part.height)
-        storage.put(f"{folder}/{file.name}", data)
-        yield file
+
+    def check(self) -> None:
+        """Compare every file with its SHA-256; raises ProjectionError where one differs."""
+        for run in self.manifest.runs:
+            self.check_run(run)
+
+    def check_run(self, run: Run) -> None:
+        """Compare the files of one run with their SHA-256; raises ProjectionError where one differs."""
+        for path, sha256, size_bytes in self.files(run):
+            check_file(self.storage, self.recipe, path, sha256=sha256, size_bytes=size_bytes)
 
 
-def list_positions(store: Place, projection: Projection, *, until: int | None = None) -> list[int]:
-    """Return the positions that have a folder, newest first, at most `until`; some may not be whole."""
-    names = (
-        path.rstrip("/").rpartition("/")[2]
-        for path in store.storage.folders(projection_folder(projection.name, projection.version))
-    )
-    found = (int(name) for name in names if _POSITION.fullmatch(name))
-    return sorted((one for one in found if until is None or one <= until), reverse=True)
+def _as_it_is(_keeper: object, rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
+
+
+def list_snapshots(store: Place, recipe: Projection, *, until: int | None = None) -> list[tuple[int, int]]:
+    """Return position and revision of every manifest at most at `until`, newest first, whole or not."""
+    entries = store.storage.files(manifest_folder(recipe.name, recipe.version))
+    found = (named for entry in entries if (named := parse_manifest(entry.path)) is not None)
+    return sorted((one for one in found if until is None or one[0] <= until), reverse=True)
 
 
 def find_snapshot(
-    store: Place, projection: Projection, *, until: int | None = None, verify: bool = True
+    store: Place, recipe: Projection, *, until: int | None = None, verify: bool = True
 ) -> Snapshot | None:
     """Return the newest whole snapshot, at most at position `until`; None if there is none at all.
 
     Parameters
     ----------
     verify
-        Compare every file with its SHA-256; False looks at presence and size only.
+        Compare every file with its SHA-256; False looks at presence and size only, and only locally.
 
     Raises
     ------
@@ -220,118 +141,166 @@ def find_snapshot(
         There are snapshots, and all of them are damaged: the error of the newest.
     """
     damaged: list[ProjectionError] = []
-    for position in list_positions(store, projection, until=until):
-        try:
-            snapshot = _open(store, projection, position, verify=verify)
-        except ProjectionError as error:
-            damaged.append(error)
-            continue
-        if snapshot is not None:
+    for _ in range(_LOOKS):
+        damaged, gone = [], False
+        for position, revision in list_snapshots(store, recipe, until=until):
+            try:
+                snapshot = open_snapshot(store, recipe, position, revision)
+                if verify:
+                    snapshot.check()
+            except NotFoundError:
+                gone = True  # only the newest are kept, and someone has just published the next
+                continue
+            except ProjectionError as error:
+                damaged.append(error)
+                continue
             return replace(snapshot, set_aside=tuple(damaged))
+        if not gone:
+            break
     if damaged:
         raise damaged[0]
     return None
 
 
-def _open(store: Place, projection: Projection, position: int, *, verify: bool) -> Snapshot | None:
-    """Return the snapshot at `position`, or None while nobody has finished it."""
-    storage = store.storage
-    folder = projection_folder(projection.name, projection.version, position)
-    path = f"{folder}/{MANIFEST}"
+def open_snapshot(
+    store: Place, recipe: Projection, position: int, revision: int, *, any_columns: bool = False
+) -> Snapshot:
+    """Open the snapshot with this manifest; of its files, local ones are looked for.
+
+    Parameters
+    ----------
+    any_columns
+        Take it whatever key and columns it has.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such manifest.
+    ProjectionError
+        It is damaged, or not of this store and recipe.
+    """
+    snapshot = _open(store, recipe, position, revision, any_columns=any_columns)
+    for run in snapshot.manifest.runs:
+        for file, _sha256, size_bytes in snapshot.files(run):
+            file_is_there(store.storage, recipe, file, size_bytes=size_bytes)
+    return snapshot
+
+
+def _open(store: Place, recipe: Projection, position: int, revision: int, *, any_columns: bool) -> Snapshot:
+    path = manifest_path(recipe.name, recipe.version, position, revision)
+    raw = store.storage.read(path)
     try:
-        manifest = Manifest.decode(storage.read(path))
-    except NotFoundError:
-        return None
+        manifest = Manifest.decode(raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(projection, position, "bad_manifest", path, "a manifest", repr(error)) from error
+        raise recipe.damaged("bad_manifest", path, "a manifest", repr(error)) from error
     for name, expected, found in (
-        ("projection", projection.name, manifest.projection),
-        ("version", projection.version, manifest.version),
+        ("projection", recipe.name, manifest.projection),
+        ("version", recipe.version, manifest.version),
         ("position", position, manifest.position),
         ("store_id", store.store_id, manifest.store_id),
     ):
         if expected != found:
-            raise _damaged(
-                projection, position, "foreign_snapshot", path, f"{name} {expected}", f"{name} {found}"
-            )
-    if (manifest.key, manifest.columns) != (projection.key, _columns(projection)):
-        raise _damaged(
-            projection,
-            position,
+            raise recipe.damaged("foreign_snapshot", path, f"{name} {expected}", f"{name} {found}")
+    if not any_columns and (manifest.key, manifest.columns) != (recipe.key, columns_of(recipe)):
+        raise recipe.damaged(
             "recipe_changed",
             path,
-            f"the key and columns of the recipe, {projection.key} and {_columns(projection)}",
+            f"the key and columns of the recipe, {recipe.key} and {columns_of(recipe)}",
             f"{manifest.key} and {manifest.columns}: give a changed recipe the next version",
         )
-    for file in manifest.files:
-        _check_file(projection, position, storage, f"{folder}/{file.name}", file, verify=verify)
-    return Snapshot(manifest, folder, storage)
+    return Snapshot(recipe, manifest, revision, store.storage)
 
 
-def _check_file(
-    projection: Projection, position: int, storage: Storage, path: str, file: SnapshotFile, *, verify: bool
-) -> None:
-    try:
-        data = storage.read(path) if verify else None
-        size = storage.size(path) if data is None else len(data)
-    except NotFoundError as error:
-        raise _damaged(projection, position, "missing_file", path, "a file", "none") from error
-    if size != file.size_bytes:
-        raise _damaged(projection, position, "wrong_size", path, f"{file.size_bytes} bytes", f"{size} bytes")
-    if data is not None and (found := hashlib.sha256(data).hexdigest()) != file.sha256:
-        raise _damaged(projection, position, "wrong_digest", path, f"SHA-256 {file.sha256}", found)
+def find_older(store: Place, recipe: Projection, *, verify: bool = True) -> Snapshot | None:
+    """Return the newest whole snapshot of an older version of a recipe, whatever its key and columns are."""
+    for position, revision in list_snapshots(store, recipe):
+        try:
+            snapshot = open_snapshot(store, recipe, position, revision, any_columns=True)
+            if verify:
+                snapshot.check_run(snapshot.manifest.runs[0])
+        except (NotFoundError, ProjectionError):
+            continue
+        return snapshot
+    return None
 
 
-def check_snapshot(snapshot: Snapshot) -> None:
-    """Compare a snapshot's rows with its content digest.
+def publish(
+    store: Place, recipe: Projection, position: int, runs: Sequence[Run], before: Snapshot | None
+) -> Snapshot:
+    """Make `runs` the table at `position`.
 
-    Raises
-    ------
-    ProjectionError
-        They differ (code ``wrong_content``).
+    Parameters
+    ----------
+    before
+        The snapshot that it goes on from; what it no longer uses of that one's runs is retired.
     """
-    manifest = snapshot.manifest
-    table = snapshot.scan().collect(engine="in-memory")
-    found = content_digest(table, manifest.key)
-    if found != manifest.digest:
-        raise ProjectionError(
-            f"snapshot {snapshot.folder}: expected the content digest {manifest.digest}, found {found}. "
-            f"Next: {_rebuild(manifest.projection)}",
-            code="wrong_content",
-            projection=manifest.projection,
-            version=manifest.version,
-            position=manifest.position,
-            path=snapshot.folder,
-        )
-
-
-def _damaged(
-    projection: Projection, position: int, code: str, path: str, expected: str, found: str
-) -> ProjectionError:
-    return ProjectionError(
-        f"snapshot of {projection.name} version {projection.version} at position {position}, {path}: "
-        f"expected {expected}; found {found}. Next: {_rebuild(projection.name)}",
-        code=code,
-        projection=projection.name,
-        version=projection.version,
+    now = dt.datetime.now(dt.UTC)
+    kept = {run.name for run in runs}
+    retired = {one.run.name: one for one in before.manifest.retired} if before else {}
+    due = [one for one in retired.values() if one.is_due(now - RUN_GRACE)]
+    listed = list_snapshots(store, recipe)
+    if due:
+        # A manifest that stays is to be whole: it serves when a newer one is damaged.
+        staying = [_read(store, recipe, *one) for one in listed[: KEPT_MANIFESTS - 1]]
+        needed = {run.name for manifest in staying if manifest for run in manifest.runs}
+        due = [one for one in due if one.run.name not in needed]
+    # Manifests that go take with them the knowledge of runs that only they name.
+    leaving = [_read(store, recipe, *one) for one in listed[KEPT_MANIFESTS - 1 :]]
+    for manifest in (before.manifest if before else None, *leaving):
+        for run in (*manifest.runs, *(one.run for one in manifest.retired)) if manifest else ():
+            retired.setdefault(run.name, Retired(run, now.isoformat()))
+    gone = {one.run.name for one in due}
+    manifest = Manifest(
+        projection=recipe.name,
+        version=recipe.version,
         position=position,
-        path=path,
-        expected=expected,
-        found=found,
+        store_id=store.store_id,
+        key=recipe.key,
+        columns=columns_of(recipe),
+        runs=tuple(runs),
+        retired=tuple(one for name, one in retired.items() if name not in kept | gone),
+        made_at=now.isoformat(),
+        made_by=made_by(),
     )
+    snapshot = _put(store, recipe, manifest, listed)
+    for old in listed[KEPT_MANIFESTS - 1 :]:
+        store.storage.delete(manifest_path(recipe.name, recipe.version, *old))
+    for one in due:
+        if one.run.name not in kept:
+            remove_run(store.storage, recipe, one.run)
+    return snapshot
 
 
-def _rebuild(name: str) -> str:
-    return f"run `eventstore rebuild {name}`"
-
-
-def _columns(projection: Projection) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(dtype)) for name, dtype in projection.schema.items())
-
-
-def _made_by() -> str:
+def _read(store: Place, recipe: Projection, position: int, revision: int) -> Manifest | None:
     try:
-        ours = version("eventstore")
-    except PackageNotFoundError:
-        ours = "(not installed)"
-    return f"eventstore {ours}, polars {pl.__version__}"
+        return _open(store, recipe, position, revision, any_columns=True).manifest
+    except (NotFoundError, ProjectionError):
+        return None
+
+
+def _put(store: Place, recipe: Projection, manifest: Manifest, listed: Sequence[tuple[int, int]]) -> Snapshot:
+    revision = max((number for position, number in listed if position == manifest.position), default=0)
+    raw = manifest.encode()
+    for _ in range(_MOST_REVISIONS):
+        revision += 1
+        path = manifest_path(recipe.name, recipe.version, manifest.position, revision)
+        if _create(store.storage, path, raw):
+            break
+    else:
+        raise recipe.error("no_revision", "a free revision", f"{revision} taken", "try again")
+    return Snapshot(recipe, manifest, revision, store.storage)
+
+
+def _create(storage: Storage, path: str, raw: bytes) -> bool:
+    """Put a manifest if there is none; False if there is one."""
+    if storage.abilities.atomic_create:
+        try:
+            return storage.create(path, raw)
+        except StorageError as error:
+            if error.code != "no_atomic_create":
+                raise
+    # Two at once would both be right: what is lost is one of two equal manifests.
+    if storage.exists(path):
+        return False
+    storage.put(path, raw)
+    return True

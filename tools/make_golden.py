@@ -2,8 +2,9 @@
 
     python -m tools.make_golden tests/golden/format-1
 
-It writes a small store with every kind of event, by two writers and in several segments, and what a reader is
-expected to find in it. The result is committed and not edited: later versions must still read it.
+It writes a small store with every kind of event, by several writers, in segments of theirs and in a compacted
+one whose originals are gone, and what a reader is expected to find in it. The result is committed and not
+edited: later versions must still read it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from eventstore import (
     Argument,
     CallContextRecorded,
     CallNodeRecorded,
+    CompactionGoals,
     EvaluationCached,
     Event,
     EventStore,
@@ -40,6 +42,8 @@ from eventstore import (
 
 __all__ = ["GoldenMeasured", "golden_registry", "main"]
 
+COMPACTED = 2
+"""The batch after which all so far are compacted."""
 START = dt.datetime(2026, 1, 31, 12, 0, tzinfo=dt.UTC)
 
 
@@ -138,7 +142,7 @@ def main(folder: str) -> None:
     place.mkdir(parents=True)
     registry = golden_registry()
     with tempfile.TemporaryDirectory() as state:
-        for batch in _events():
+        for number, batch in enumerate(_events()):
             with EventStore.open(
                 place / "store",
                 create=True,
@@ -149,6 +153,9 @@ def main(folder: str) -> None:
                 flush_seconds=None,
             ) as store:
                 store.append(*batch)
+                if number == COMPACTED:
+                    store.compact(goals=CompactionGoals(least_files=2, block_rows=8))
+                    store.clean(grace=dt.timedelta(0))
         with EventStore.open(place / "store", read_only=True, registry=registry, state_dir=state) as store:
             head = store.head()
             expected = {

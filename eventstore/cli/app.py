@@ -8,12 +8,17 @@ import typer
 
 from eventstore.cli import render
 from eventstore.cli.commands.append import append
+from eventstore.cli.commands.changes import changes
+from eventstore.cli.commands.clean import clean
+from eventstore.cli.commands.compact import compact
 from eventstore.cli.commands.demo import demo
+from eventstore.cli.commands.diff import diff
 from eventstore.cli.commands.events import events
 from eventstore.cli.commands.info import info
 from eventstore.cli.commands.query import query
-from eventstore.cli.commands.rebuild import rebuild
+from eventstore.cli.commands.rebuild import rebuild, refresh
 from eventstore.cli.commands.seal import seal
+from eventstore.cli.commands.subscriptions import subscriptions
 from eventstore.cli.commands.verify import verify
 from eventstore.cli.exits import VerbGroup
 
@@ -51,7 +56,10 @@ def root(
     render.listen_to_logging()
 
 
-for verb in (demo, info, append, events, rebuild, query, verify, seal):
+for verb in (
+    *(demo, info, append, events, subscriptions, rebuild, refresh, query, changes, diff, verify),
+    *(seal, compact, clean),
+):
     app.command()(verb)
 
 

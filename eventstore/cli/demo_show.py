@@ -174,7 +174,7 @@ def _tables(show: _Show, store: EventStore) -> None:
     with render.waiting("folding"):
         made = rebuild(store)
     seconds = time.perf_counter() - started
-    counts = {name: one.manifest.rows for name, one in made.items()}
+    counts = {name: one.rows for name, one in made.items()}
     size = store.head().size
     show.say(
         f"{render.counted(len(counts), 'table')} from {render.counted(size, 'event')} in {seconds:.2f} s: "

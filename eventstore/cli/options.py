@@ -23,6 +23,7 @@ __all__ = [
     "Store",
     "import_modules",
     "moment",
+    "position_or_moment",
     "store_from_environment",
 ]
 
@@ -110,3 +111,10 @@ def moment(text: str | None, option: str) -> dt.datetime | None:
             f"a time such as 2026-03-01T12:00:00Z or 2026-03-01 was expected, found {text!r}",
             param_hint=f"'{option}'",
         ) from None
+
+
+def position_or_moment(text: str | None, option: str) -> int | dt.datetime | None:
+    """Read a position, which is a number, or a time as `moment` does."""
+    if text is not None and text.isdecimal():
+        return int(text)
+    return moment(text, option)

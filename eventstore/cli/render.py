@@ -23,7 +23,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -128,7 +135,7 @@ def listen_to_logging() -> None:
 
 @contextmanager
 def progress(words: str, unit: str = "events") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with count and rate on stderr, if that is a terminal; gives (done, all) -> None."""
+    """Show a bar with rate and time left on stderr, if that is a terminal; gives (done, all) -> None."""
     console = talk()
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -137,6 +144,8 @@ def progress(words: str, unit: str = "events") -> Iterator[Callable[[int, int], 
         TextColumn(unit, markup=False),
         TextColumn("{task.fields[rate]}", style="dim", markup=False),
         TimeElapsedColumn(),
+        TextColumn("left", style="dim", markup=False),
+        TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
         disable=not console.is_terminal,

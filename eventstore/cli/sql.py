@@ -5,6 +5,7 @@ Only what a query names is opened. Nothing is executed that could look like a ch
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ from eventstore.cli.exits import safe_text
 from eventstore.codec.schema import BODY, HEADER, POSITION
 from eventstore.errors import EventStoreError, InvalidEventError, NotFoundError
 from eventstore.log.reader import READ_SCHEMA
-from projections import ProjectionRegistry, default_projections, open_tables
+from projections import ProjectionRegistry, Tables, default_projections, open_tables, position_of
 
 if TYPE_CHECKING:
     from eventstore.store import EventStore
@@ -47,9 +48,21 @@ def mentioned(query: str, names: list[str]) -> list[str]:
 
 
 def run_sql(
-    store: EventStore, query: str, *, registry: ProjectionRegistry = default_projections
+    store: EventStore,
+    query: str,
+    *,
+    fresh: bool = False,
+    at: int | dt.datetime | None = None,
+    registry: ProjectionRegistry = default_projections,
 ) -> pl.LazyFrame:
     """Plan a query; what it names is scanned lazily.
+
+    Parameters
+    ----------
+    fresh
+        Fold what was sealed since the tables were built, for this answer alone.
+    at
+        Answer as of this position or time: tables and the log.
 
     Raises
     ------
@@ -69,22 +82,37 @@ def run_sql(
         )
     frames: dict[str, pl.LazyFrame] = {}
     size = store.head().size
-    for name in mentioned(query, registry.names):
+    names = mentioned(query, registry.names)
+    if fresh or at is not None:
+        size = size if at is None else position_of(store, at)
+        frames.update(open_tables(store, names, at=size, registry=registry) if names else {})
+    for name in names if not frames else ():
         try:
             tables = open_tables(store, [name], registry=registry)
         except NotFoundError:
             continue  # perhaps the word is a column; if it is read as a table, polars misses it below
         frames[name] = tables[name]
-        for error in tables.snapshots[name].set_aside:
-            render.warning(safe_text(f"an older snapshot answers: {error}"))
-        if tables.position < size:
-            render.note(f"{name} stands at {tables.position:,} of {size:,} events; --fresh rebuilds it")
+        _tell(tables, name, registry.get(name).version, size)
     if mentioned(query, [EVENTS]):
-        frames[EVENTS] = store.scan()
+        frames[EVENTS] = store.scan(until=size)
     try:
         return pl.SQLContext(frames=frames).execute(query, eager=False)
     except pl.exceptions.PolarsError as error:
         raise cleaned(error, registry=registry) from error
+
+
+def _tell(tables: Tables, name: str, version: int, size: int) -> None:
+    """Say what a reader of this table should know of it."""
+    view = tables.views[name]
+    for error in view.parts[0][0].set_aside if view.parts else ():
+        render.warning(safe_text(f"an older snapshot answers: {error}"))
+    if view.version != version:
+        render.note(
+            f"{name} is what version {view.version} of its recipe made; `eventstore rebuild {name}` makes "
+            f"version {version}"
+        )
+    if view.position < size:
+        render.note(f"{name} stands at {view.position:,} of {size:,} events; --fresh folds what is new")
 
 
 def _no_table(name: str, registry: ProjectionRegistry) -> EventStoreError:

@@ -15,7 +15,9 @@ from eventstore.store import EventStore
 
 __all__ = ["Summary", "TableState", "summarize"]
 
-_MANIFEST = re.compile(rf"{layout.PROJECTIONS}/([a-z0-9_]+)/v([0-9]+)/([0-9]{{20}})/manifest\.json")
+_MANIFEST = re.compile(
+    rf"{layout.PROJECTIONS}/([a-z0-9_]+)/v([0-9]+)/manifests/([0-9]{{20}})-[0-9]{{6}}\.json"
+)
 
 
 @dataclass(frozen=True, slots=True)

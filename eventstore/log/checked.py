@@ -10,9 +10,8 @@ import hashlib
 import os
 import threading
 
-from eventstore import layout
 from eventstore.filesystem import Storage, storage_error
-from eventstore.segment import check_bytes, damaged, missing
+from eventstore.segment import check_bytes, damaged, digest_in, missing
 
 __all__ = ["CheckedSegments"]
 
@@ -54,8 +53,7 @@ class CheckedSegments:
             raise missing(path, self._storage.url) from error
         except OSError as error:
             raise storage_error("read", path, self._storage.url, error) from error
-        name = layout.parse_segment(path)
-        if name is None or name.digest != found:
+        if digest_in(path) != found:
             raise damaged(path, f"its {mark[1]} bytes have SHA-256 {found}")
         with self._lock:
             self._good[path] = mark

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eventstore.chain import Snapshot
 from eventstore.codec.rows import Row, table_of
 from eventstore.codec.schema import POSITION, SCHEMA
 from eventstore.codec.upcast import needs_upcast, upcast_table
@@ -29,8 +30,7 @@ from eventstore.journal import JournalContent, read_journal
 from eventstore.journal_folder import JournalFolder
 from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
-from eventstore.seal import Snapshot
-from eventstore.segment import Segment, damaged, read_segment
+from eventstore.segment import Segment, read_blocks, read_placed, read_segment
 
 __all__ = ["READ_SCHEMA", "LogReader", "check_question", "checked_columns", "select_segments"]
 
@@ -152,6 +152,7 @@ class LogReader:
         self._lock = threading.Lock()
         self._journals: dict[Path, JournalContent] = {}
         self._damaged: dict[Path, tuple[int, int]] = {}
+        self._blocks: dict[str, tuple[int, ...]] = {}
 
     def read(
         self,
@@ -209,10 +210,43 @@ class LogReader:
         unsealed = self._unsealed() if tail else []
         now = self._sequence.refresh()
         end = now.peaks.size if until is None else min(until, now.peaks.size)
-        for segment in select_segments(now.segments, after=after, until=end, kinds=kinds):
-            yield from self._segment(segment, after, end, kinds, names)
+        yield from self._sealed_tables(now, after, end, kinds, names)
         if tail:
             yield from self._tail(dict(now.writers), unsealed, journaled, kinds, names)
+
+    def _sealed_tables(
+        self, now: Snapshot, after: int | None, until: int, kinds: Collection[str] | None, names: list[str]
+    ) -> Iterator[pa.Table]:
+        reached = after
+        while True:
+            try:
+                for segment in select_segments(now.segments, after=reached, until=until, kinds=kinds):
+                    for table in self._segment(segment, reached, until, kinds, names):
+                        if table.num_rows:
+                            reached = table["position"][-1].as_py()
+                            yield table
+            except NotFoundError as error:
+                now = self.anew(now, error)
+            else:
+                return
+
+    def anew(self, held: Snapshot, error: NotFoundError) -> Snapshot:
+        """Return the sequence as it is now, where a file of the one that was held is no longer there.
+
+        The same positions are in another file, if compaction has replaced it and it was cleaned away since;
+        else the error is raised.
+        """
+        now, path = self._sequence.refresh(), error.facts.get("path")
+        if now.number == held.number or any(segment.path == path for segment in now.segments):
+            raise error
+        return now
+
+    def blocks(self, segment: Segment) -> tuple[int, ...]:
+        """Return how many rows each block of a compacted segment has; read once."""
+        found = self._blocks.get(segment.path)
+        if found is None:
+            found = self._blocks[segment.path] = read_blocks(self._storage, segment.path)
+        return found
 
     def _segment(
         self,
@@ -222,22 +256,18 @@ class LogReader:
         kinds: Collection[str] | None,
         names: list[str],
     ) -> Iterator[pa.Table]:
-        first = segment.first_position or 0
-        begin = 0 if after is None else max(0, after + 1 - first)
+        begin = 0 if after is None else after + 1
         old = any(needs_upcast(self._registry, kind.kind, kind.version) for kind in segment.kinds)
         needed = None if old else [name for name in (*names, "kind") if name != "position"]
-        rows = 0
         raw = self.checked.ensure(segment.path)
-        for start, table in read_segment(
-            self._storage, segment.path, columns=needed, first_row=begin, raw=raw
+        for table in read_placed(
+            self._storage, segment, columns=needed, kinds=kinds, start=begin, end=until, raw=raw
         ):
-            rows = start + table.num_rows
-            positions = pa.arange(first + start, first + rows)
-            table = table.add_column(0, POSITION, pa.chunked_array([positions]))
-            table = table.slice(max(0, begin - start), max(0, until - first - max(start, begin)))
+            positions = table["position"]
+            if positions[0].as_py() < begin or positions[-1].as_py() >= until:
+                inside = pc.and_(pc.greater_equal(positions, begin), pc.less(positions, until))
+                table = table.filter(inside)
             yield self._shaped(table, kinds, names, old)
-        if rows != segment.count:
-            raise damaged(segment.path, f"it holds {rows} events where {segment.count} were sealed")
 
     def _shaped(
         self, table: pa.Table, kinds: Collection[str] | None, names: list[str], old: bool

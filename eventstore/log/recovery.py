@@ -175,6 +175,8 @@ class _Recovery:
         if known is not None:
             self._sequence.offer(*known)
             return known[0].count < len(rows)
+        if rows and rows[-1].sequence < self._sequence.sealed_end(writer):
+            return False  # their segment was compacted, and cleaned away since
         author = Author(header["store_id"], header["actor"], header["software"])
         file, hashes = encode_rows(rows, writer, author, self._day(self._clock()))
         put_segment(self._storage, file)

@@ -7,39 +7,28 @@ next number first wins, and the others usually find their work done.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from eventstore import layout
-from eventstore.errors import EventStoreError, FormatError, IntegrityError, NotFoundError, StorageError
+from eventstore.chain import Snapshot, entries_digest
+from eventstore.errors import InvalidEventError, StorageError
 from eventstore.filesystem import Storage
 from eventstore.ids import Digest, EventId, Position, WriterId
-from eventstore.seal import (
-    Seal,
-    Snapshot,
-    decode_seal,
-    decode_snapshot,
-    encode_snapshot,
-    entries_digest,
-    seal_damaged,
-)
-from eventstore.segment import Segment, describe
+from eventstore.log.seal_files import SealFiles, missing_seal, witness
+from eventstore.log.unsealed import UnsealedSegments, is_sealed
+from eventstore.merkle import Peaks
+from eventstore.seal import Seal
+from eventstore.segment import Segment, missing
 
 __all__ = ["Head", "SealSequence"]
 
-logger = logging.getLogger(__name__)
 _MOST_RACES = 1000
-_PROBES = (2, 4, 10)
-"""How far behind the last seal to look for others, which would show that one between is gone."""
-_MOST_HASHES = 262_144
-"""Event hashes to keep of segments that are not sealed; those of others are read again when needed."""
-_SETTLED_SECONDS = 2.0
-"""A folder that was changed so lately may change again without a new time of change."""
+_AWAKE_SECONDS = 60.0
+"""How long after a look at the head its successor cannot have come and gone into an archive; see `clean`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class SealSequence:
     store_id, software
         What new seals say.
     clock
-        Microseconds of Unix time; only for the day folders to look into and for ``sealed_at``.
+        Microseconds of Unix time, for the day folders to look into and for ``sealed_at``.
     turn
         Entered while sealing, so that processes of one machine take turns instead of racing.
     single_sealer
@@ -86,14 +75,11 @@ class SealSequence:
         self._single_sealer = single_sealer
         self._lock = threading.RLock()
         self._now: Snapshot | None = None
-        self._sealed_paths: set[str] = set()
-        self._left: dict[str, tuple[int, list[str]]] = {}
-        """For a day's folder: when it was changed, and what was not sealed of it."""
-        self._met: dict[str, Segment] = {}
-        self._hashes: OrderedDict[str, list[bytes]] = OrderedDict()
-        self._hash_count = 0
+        self._looked_at = float("-inf")
         self._searched = False
-        self._refused: dict[str, EventStoreError] = {}
+        self._unsealed = UnsealedSegments(storage, store_id=store_id, clock=clock)
+        self.files = SealFiles(storage, store_id=store_id)
+        """The files of the chain."""
 
     # reading ---------------------------------------------------------------------------------------------
 
@@ -106,32 +92,39 @@ class SealSequence:
             A seal is damaged, missing or does not follow.
         """
         with self._lock:
-            now, newest = self._now, 0
+            now = self._now
             if now is None:
-                newest = self._newest_number()
-                now = self._open(newest)
-            after = now.then(self._links(now.number))
-            if after.number < newest:
-                raise _missing_seal(after.number + 1, self._storage.url)
+                after = self._open()
+            else:
+                after = now.then(self.files.links(now.number))
+                slept = time.monotonic() - self._looked_at > _AWAKE_SECONDS
+                if slept and not self.files.is_end(after.number):
+                    # What comes next is in archives only by now.
+                    after = self._open(at_least=after)
+            self._looked_at = time.monotonic()
             return self._take_over(after)
 
-    def _links(self, number: int) -> Iterator[tuple[Digest, Seal]]:
-        while (found := self._read(number + 1)) is not None:
-            yield found
-            number += 1
+    def _open(self, at_least: Snapshot | None = None) -> Snapshot:
+        newest = self.files.newest()
+        now = self.files.open(newest)
+        after = now.then(self.files.links(now.number))
+        if after.number < newest:
+            after = after.then(self.files.links(after.number, archived=True))
+        if after.number < newest:
+            raise missing_seal(after.number + 1, self._storage.url)
+        if at_least is not None and after.number <= at_least.number:
+            raise missing_seal(witness(at_least.number), self._storage.url)
+        return after
 
     def _take_over(self, after: Snapshot) -> Snapshot:
-        for segment in after.segments[len(self._now.segments) if self._now else 0 :]:
-            self._sealed_paths.add(segment.path)
-            self._met.pop(segment.path, None)
-            self._forget_hashes(segment.path)
-        self._now = after
+        if after is not self._now:
+            self._now = after
+            self._unsealed.forget_sealed(after)
         return after
 
     def head(self) -> Head:
         """Return where the sealed log ends now."""
-        now = self.refresh()
-        return Head(now.peaks.size, now.number, now.peaks.root())
+        return _head(self.refresh())
 
     def sealed_end(self, writer: str) -> int:
         """One past the last sealed sequence of `writer`, as of the last refresh."""
@@ -139,66 +132,48 @@ class SealSequence:
             now = self._now or self.refresh()
             return now.writers.get(WriterId(writer), 0)
 
-    def _read(self, number: int) -> tuple[Digest, Seal] | None:
-        path = layout.seal_path(number)
-        try:
-            raw = self._storage.read(path)
-        except NotFoundError:
-            return None
-        return decode_seal(path, raw)
+    def level_is_sealed(self, event: EventId) -> bool:
+        """Whether the event has a position, as of the last refresh."""
+        return event.sequence < self.sealed_end(event.writer)
 
-    def _open(self, newest: int) -> Snapshot:
-        """Return the newest snapshot that agrees with the chain; without one, the empty sequence."""
-        number = newest - newest % layout.SNAPSHOT_EVERY
-        while number > 0:
-            snapshot = self._snapshot(number)
-            if snapshot is not None:
-                return snapshot
-            number -= layout.SNAPSHOT_EVERY
-        return Snapshot(self._store_id)
+    def size_at(self, moment: dt.datetime) -> int:
+        """Return how many events were sealed at a moment: the size after the newest seal not later than it.
 
-    def _snapshot(self, number: int) -> Snapshot | None:
-        path = layout.snapshot_path(number)
-        try:
-            raw = self._storage.read(path)
-        except NotFoundError:
-            return None
-        found = self._read(number)
-        if found is None:
-            raise _missing_seal(number, self._storage.url)
-        try:
-            snapshot = decode_snapshot(path, raw, *found)
-        except (IntegrityError, FormatError) as error:
-            logger.warning("%s", error)
-            return None
-        return snapshot if snapshot.store_id == self._store_id else None
+        The time of a seal is its sealer's, and never decreases along the chain. Reads as many seals as their
+        count has binary digits.
 
-    def _newest_number(self) -> int:
-        """Find the last seal by asking for names: numbers are dense, so doubling and halving find it."""
-        low, step = 0, 1
-        while self._exists(low + step):
-            low += step
-            step *= 2
-        high = low + step
+        Raises
+        ------
+        InvalidEventError
+            `moment` names no timezone (code ``naive_time``).
+        """
+        if moment.tzinfo is None:
+            raise InvalidEventError(
+                f"a time with a timezone was expected, found {moment.isoformat()}; add one, such as "
+                "datetime.UTC",
+                code="naive_time",
+            )
+        now = self.refresh()
+        if now.sealed_at is None or moment >= dt.datetime.fromisoformat(now.sealed_at):
+            return now.peaks.size
+        size, low, high = 0, 0, now.number
         while high - low > 1:
             middle = (low + high) // 2
-            if self._exists(middle):
-                low = middle
+            found = self.files.read(middle)
+            if found is None:
+                raise missing_seal(middle, self._storage.url)
+            if found[1].moment <= moment:
+                size, low = found[1].size, middle
             else:
                 high = middle
-        # A seal that is gone must not pass for the end: the next one would contradict those behind it.
-        for step in _PROBES:
-            if self._exists(low + step) and not self._exists(low + 1):
-                raise _missing_seal(low + 1, self._storage.url)
-        return low
-
-    def _exists(self, number: int) -> bool:
-        return self._storage.exists(layout.seal_path(number))
+        return size
 
     # what no seal has placed -----------------------------------------------------------------------------
 
     def unsealed(self, *, everywhere: bool = False) -> list[str]:
         """Return the paths of segments that are not sealed, as of the last refresh.
+
+        Those are not among them whose events are sealed from another file: their names tell.
 
         Parameters
         ----------
@@ -206,96 +181,23 @@ class SealSequence:
             Look into every day's folder; otherwise only into those from two days before the last seal (or
             before now, by this machine's clock) on.
         """
-        # Without the lock: a long listing is not to hold up those who append, read or seal.
-        return sorted(path for folder in self._day_folders(everywhere) for path in self._left_in(folder))
-
-    def _left_in(self, folder: str) -> list[str]:
-        """Return what is not sealed of a folder; one that did not change since is not listed again."""
-        changed = self._changed(folder)
-        known = self._left.get(folder)
-        if known is not None and known[0] == changed:
-            paths = known[1]
-        else:
-            paths = [entry.path for entry in self._storage.files(folder)]
-        left = [path for path in paths if path not in self._sealed_paths and layout.parse_segment(path)]
-        if changed is not None:
-            self._left[folder] = changed, left
-        return left
-
-    def _changed(self, folder: str) -> int | None:
-        """Return when a local day's folder was changed, in nanoseconds; None where that does not tell."""
-        place = self._storage.local_path(folder)
-        if place is None or folder == layout.SEGMENTS:
-            return None
-        try:
-            changed = place.stat().st_mtime_ns
-        except OSError:
-            return None
-        return changed if time.time_ns() - changed > _SETTLED_SECONDS * 1e9 else None
-
-    def _day_folders(self, everywhere: bool) -> Iterator[str]:
-        now = self._now
-        if everywhere or now is None or now.sealed_at is None:
-            yield layout.SEGMENTS
-            return
-        today = dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC)
-        sealed_at = dt.datetime.fromisoformat(now.sealed_at).astimezone(dt.UTC)
-        first = min(today, sealed_at) - dt.timedelta(days=2)
-        start = f"{layout.SEGMENTS}/{layout.segment_day(first)}"
-        for year in self._storage.folders(layout.SEGMENTS):
-            if year < start[: len(year)]:
-                continue
-            for month in self._storage.folders(year):
-                if month < start[: len(month)]:
-                    continue
-                yield from (day for day in self._storage.folders(month) if day >= start)
+        return self._unsealed.paths(self._now or Snapshot(self._store_id), everywhere=everywhere)
 
     def segment(self, path: str) -> Segment | None:
         """Return what is known of an unsealed segment; None if it is unreadable. Cheaper than `describe`."""
-        with self._lock:
-            met = self._met.get(path)
-        if met is not None:
-            return met
-        known = self.describe(path)
-        return known[0] if known is not None else None
+        return self._unsealed.segment(path)
 
     def describe(self, path: str) -> tuple[Segment, list[bytes]] | None:
         """Return what is known of an unsealed segment and its event hashes; None if it is unreadable."""
-        with self._lock:
-            if path in self._refused:
-                return None
-            if path in self._hashes:
-                return self._met[path], self._hashes[path]
-        try:
-            known = describe(self._storage, path, store_id=self._store_id)
-        except NotFoundError:
-            return None
-        except StorageError:
-            raise
-        except EventStoreError as error:
-            logger.warning("an unsealed segment is left out: %s", error)
-            with self._lock:
-                self._refused[path] = error
-            return None
-        self.offer(*known)
-        return known
-
-    def _forget_hashes(self, path: str) -> None:
-        self._hash_count -= len(self._hashes.pop(path, ()))
-
-    # sealing ---------------------------------------------------------------------------------------------
+        return self._unsealed.describe(path)
 
     def offer(self, segment: Segment, hashes: list[bytes]) -> None:
         """Make a segment of our own known, so that sealing need not read it."""
         with self._lock:
-            if segment.path in self._sealed_paths:
-                return
-            self._forget_hashes(segment.path)
-            self._met[segment.path] = segment
-            self._hashes[segment.path] = hashes
-            self._hash_count += len(hashes)
-            while self._hash_count > _MOST_HASHES and len(self._hashes) > 1:
-                self._forget_hashes(next(iter(self._hashes)))
+            if self._now is None or not is_sealed(self._now, segment.path):
+                self._unsealed.offer(segment, hashes)
+
+    # sealing ---------------------------------------------------------------------------------------------
 
     def seal(self, *, look: bool = True, everywhere: bool = False) -> Head:
         """Place every durable segment that can be placed, and return where the log ends.
@@ -317,87 +219,105 @@ class SealSequence:
         IntegrityError
             The chain is broken.
         """
+
+        def step(now: Snapshot) -> Seal | None:
+            peaks, placed = now.peaks.copy(), []
+            paths = self._unsealed.candidates(now, look=look, everywhere=everywhere)
+            for segment, hashes in self._unsealed.in_order(now, paths):
+                placed.append(replace(segment, first_position=Position(peaks.size)))
+                peaks.extend(hashes)
+            if not placed:
+                return None
+            return self._next(now, peaks, entries_digest(now.entries, placed), segments=placed)
+
+        return _head(self._extend(step))
+
+    def replace(self, originals: Sequence[Segment], compacted: Segment) -> Snapshot | None:
+        """Put a compacted segment, whose file is there, in the place of the segments that it was made of.
+
+        Returns the sequence after it; None if others have replaced one of these segments meanwhile, and
+        the file is of no use.
+
+        Raises
+        ------
+        NotFoundError
+            The compacted file is not there (code ``segment_missing``).
+        StorageError, IntegrityError
+            As `seal`.
+        """
+
+        def step(now: Snapshot) -> Seal | None:
+            run = now.segments.run(compacted.first_position or 0, compacted.end_position)
+            if now.segments[run] != list(originals):
+                return None
+            segments = now.segments.replaced(compacted)
+            if not self._storage.exists(compacted.path):
+                raise missing(compacted.path, self._storage.url)
+            return self._next(now, now.peaks, segments.entries, compacted=[compacted])
+
+        after = self._extend(step)
+        run = after.segments.run(compacted.first_position or 0, compacted.end_position)
+        return after if after.segments[run] == [compacted] else None
+
+    def _extend(self, step: Callable[[Snapshot], Seal | None]) -> Snapshot:
+        """Put the seal that `step` makes of the sequence, and make it anew while others are faster."""
         with self._lock, self._turn():
             for _ in range(_MOST_RACES):
                 now = self.refresh()
-                seal = self._next_seal(now, self._candidates(look, everywhere))
+                seal = step(now)
                 if seal is None:
-                    return Head(now.peaks.size, now.number, now.peaks.root())
+                    return now
                 if self._put(now, seal):
-                    return self.head()
+                    return self.refresh()
         raise StorageError(
             f"no free seal number was found in {_MOST_RACES} tries at {self._storage.url}; seal again",
             code="seal_races",
             transient=True,
         )
 
-    def _candidates(self, look: bool, everywhere: bool) -> Iterable[str]:
-        found = self.unsealed(everywhere=everywhere) if look or everywhere else []
-        return sorted({*found, *self._met})
-
-    @staticmethod
-    def _is_repeat(now: Snapshot, path: str) -> bool:
-        """Whether the name alone says that the segment's events are sealed from another file."""
-        name = layout.parse_segment(path)
-        return name is not None and name.first_sequence < now.writers.get(name.writer, 0)
-
-    def _in_order(self, now: Snapshot, paths: Iterable[str]) -> Iterator[tuple[Segment, list[bytes]]]:
-        """Yield the segments that can be placed after `now`, in order, one at a time."""
-        known = [
-            segment
-            for path in paths
-            if not self._is_repeat(now, path) and (segment := self.segment(path)) is not None
-        ]
-        begins = {(segment.writer, segment.first_sequence) for segment in known}
-
-        def place(segment: Segment) -> tuple[object, ...]:
-            # Of two that begin alike, the one that the next goes on from; else the one that holds more.
-            goes_on = (segment.writer, segment.end_sequence) in begins
-            first = (segment.recorded_from_us, segment.writer, segment.first_sequence)
-            return *first, not goes_on, -segment.count
-
-        ends: dict[WriterId, int] = {}
-        for segment in sorted(known, key=place):
-            end = ends.get(segment.writer, now.writers.get(segment.writer, 0))
-            if segment.first_sequence == end and (described := self.describe(segment.path)) is not None:
-                ends[segment.writer] = segment.end_sequence
-                yield described
-
-    def _next_seal(self, now: Snapshot, paths: Iterable[str]) -> Seal | None:
-        peaks, placed = now.peaks.copy(), []
-        for segment, hashes in self._in_order(now, paths):
-            placed.append(replace(segment, first_position=Position(peaks.size)))
-            peaks.extend(hashes)
-        if not placed:
-            return None
+    def _next(
+        self,
+        now: Snapshot,
+        peaks: Peaks,
+        entries: Digest,
+        *,
+        segments: Sequence[Segment] = (),
+        compacted: Sequence[Segment] = (),
+    ) -> Seal:
+        moment = dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC)
+        if now.sealed_at is not None:
+            # Clocks differ, and whoever asks where the log stood at a moment relies on the order.
+            moment = max(moment, dt.datetime.fromisoformat(now.sealed_at))
         return Seal(
             number=now.number + 1,
             previous=now.digest,
             store_id=self._store_id,
-            sealed_at=dt.datetime.fromtimestamp(self._clock() / 1e6, dt.UTC).isoformat(),
+            sealed_at=moment.isoformat(),
             software=self._software,
-            segments=tuple(placed),
+            segments=tuple(segments),
             size=peaks.size,
             peaks=peaks.peaks,
             root=peaks.root(),
-            entries=entries_digest(now.entries, placed),
+            entries=entries,
+            compacted=tuple(compacted),
         )
 
     def _put(self, now: Snapshot, seal: Seal) -> bool:
         """Put the seal and go on after it; False if its number is taken."""
         if not self._searched and not self._search(now):
             return False
-        digest, raw = seal.encode()
-        path = layout.seal_path(seal.number)
-        if self._single_sealer and not self._storage.abilities.atomic_create:
-            if self._storage.exists(path):
-                return False
-            self._storage.put(path, raw)
-        elif not self._storage.create(path, raw):
+        plainly = self._single_sealer and not self._storage.abilities.atomic_create
+        digest = self.files.put(seal, plainly=plainly)
+        if digest is None:
+            return False
+        if seal.number > 1 and not self.files.is_end(seal.number - 1):
+            # We slept between the look and the put, while the chain went on and our number became part of
+            # an archive. The file contradicts it, and nobody but us has seen it: readers know the head.
+            self._storage.delete(layout.seal_path(seal.number))
             return False
         after = self._take_over(now.then([(digest, seal)]))
         if after.number % layout.SNAPSHOT_EVERY == 0:
-            self._write_snapshot(after)
+            self.files.write_snapshot(after)
         return True
 
     def _search(self, now: Snapshot) -> bool:
@@ -406,34 +326,13 @@ class SealSequence:
         A hole that is wider than the probes reach passes for the end of the log. Reading what is before
         it does no harm, but a seal that is put into it gives positions a second time.
         """
-        entries = self._storage.files(layout.SEALS)
-        newest = max((layout.parse_seal(entry.path) or 0 for entry in entries), default=0)
-        if newest > now.number:
-            if not self._exists(now.number + 1):
-                raise _missing_seal(now.number + 1, self._storage.url)
+        if self.files.newest_name() > now.number:
+            if not self.files.exists(now.number + 1):
+                raise missing_seal(now.number + 1, self._storage.url)
             return False
         self._searched = True
         return True
 
-    def _write_snapshot(self, now: Snapshot) -> None:
-        try:
-            self._storage.put(layout.snapshot_path(now.number), encode_snapshot(now))
-        except StorageError as error:
-            logger.warning("the seal stands, its snapshot was not written: %s", error)
-            return
-        # The one before serves whoever is opening now; what is older has no use.
-        old = now.number - 2 * layout.SNAPSHOT_EVERY
-        try:
-            while old > 0 and self._storage.exists(layout.snapshot_path(old)):
-                self._storage.delete(layout.snapshot_path(old))
-                old -= layout.SNAPSHOT_EVERY
-        except StorageError as error:
-            logger.warning("an old snapshot was not deleted, which does no harm: %s", error)
 
-    def level_is_sealed(self, event: EventId) -> bool:
-        """Whether the event has a position, as of the last refresh."""
-        return event.sequence < self.sealed_end(event.writer)
-
-
-def _missing_seal(number: int, url: str) -> IntegrityError:
-    return seal_damaged(layout.seal_path(number), f"it is not there, in {url}")
+def _head(now: Snapshot) -> Head:
+    return Head(now.peaks.size, now.number, now.peaks.root())

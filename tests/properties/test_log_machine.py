@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import tempfile
 import uuid
@@ -13,12 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from eventstore import Event, EventStore, InvalidEventError, Level, Receipt
+from eventstore import CompactionGoals, Event, EventStore, InvalidEventError, Level, Receipt, layout
 from eventstore.testing import ModelLog, stored_form
 from eventstore.testing.strategies import REGISTRY, batches
 
 INLINE_LIMIT = 16
 MOST_STORES = 3
+GOALS = CompactionGoals(events=12, least_files=2, block_rows=4)
+"""Files and blocks so small that a short history fills several."""
 KINDS = ("job.started", "value.recorded", "kit.batch_measured", "tags.recorded")
 positions = st.none() | st.integers(-1, 12)
 
@@ -106,6 +109,26 @@ class LogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.stores)
     @rule(number=st.integers(0, 9))
+    def compact(self, number: int) -> None:
+        """One store merges what there is, after sealing it; nothing else changes."""
+        store = self.store(number)
+        report = store.compact(goals=GOALS)
+        self.model.flush(self.writers.get(store, ""))
+        self.model.seal()
+        self.model.seals += len(report.made)
+        assert report.given_up == 0
+        assert store.head().number == self.model.seals
+        assert store.compact(apply=False, goals=GOALS).plan.groups == ()
+
+    @precondition(lambda self: self.stores)
+    @rule(number=st.integers(0, 9), hours=st.sampled_from([0, 30]))
+    def clean(self, number: int, hours: int) -> None:
+        """One store removes what was replaced so long ago."""
+        report = self.store(number).clean(grace=dt.timedelta(hours=hours))
+        assert report.removed == len(report.plan.removals)
+
+    @precondition(lambda self: self.stores)
+    @rule(number=st.integers(0, 9))
     def close(self, number: int) -> None:
         """One store is closed in order."""
         store = self.store(number)
@@ -185,6 +208,35 @@ class EagerMachine(LogMachine):
     auto_seal = True
 
 
+class CompactingMachine(LogMachine):
+    """Days go by, a snapshot comes after every second seal, and archives are small: seals go too."""
+
+    auto_seal = True
+
+    @rule()
+    def wait(self) -> None:
+        """The grace of all that was replaced is over."""
+        self.now += 48 * 3600 * 1_000_000
+
+    def teardown(self) -> None:
+        """Before the end all is compacted and cleaned up, out of which the next one reads it."""
+        self.open_store()
+        self.wait()
+        for store in self.stores[-1:]:
+            store.compact(goals=GOALS)
+            self.model.seals = store.head().number
+            store.clean(grace=dt.timedelta(0))
+        super().teardown()
+
+
+@pytest.fixture(autouse=True)
+def small_archives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seals are archived early where that is what is tried out."""
+    if "Compacting" in request.node.nodeid:
+        monkeypatch.setattr(layout, "SNAPSHOT_EVERY", 2)
+        monkeypatch.setattr("eventstore.log.packing.LEAST_SEALS", 1)
+
+
 @pytest.fixture(autouse=True)
 def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush that seals always looks for the segments of others, as the model does."""
@@ -203,3 +255,5 @@ TestMemory = MemoryMachine.TestCase
 TestMemory.settings = _profile(25, 25)
 TestEager = EagerMachine.TestCase
 TestEager.settings = _profile(8, 15)
+TestCompacting = CompactingMachine.TestCase
+TestCompacting.settings = _profile(10, 25)

@@ -10,122 +10,24 @@ from typing import Any
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
-from tables_kit import at, frame_of, h, table_from
+from tables_kit import frame_of, handle_events, histories, table_from, tag_events
 
 from eventstore import (
-    Argument,
-    CallContextRecorded,
-    CallNodeRecorded,
-    EvaluationCached,
-    ExecutionHeartbeat,
     ExecutionStarted,
-    HandleAdvanced,
-    HandleForked,
-    HandleRecorded,
     HandleRolledBack,
     JobEnded,
     JobStarted,
-    Tag,
     TagsDeleted,
-    TagsRecorded,
-    TaskRecorded,
-    ValueRecorded,
 )
 from projections import BUILT_IN_TABLES, KeyedProjection, content_digest
 from projections.handles import HANDLE_EDGES, HANDLES
 from projections.tags import TAG_EDITS, TAGS
 
-# Few names, so that events meet: first records, repeats, ends without starts, edits of edits.
-_hash = st.sampled_from([h(str(n)) for n in range(5)])
-_hashes = st.lists(_hash, max_size=3).map(tuple)
-_some_hash = st.none() | _hash
-_id = st.sampled_from(["x", "y", "z"])
-_time = st.integers(0, 50).map(at)
-_name = st.sampled_from(["db", "fs"])
-_word = st.sampled_from(["", "one", "two"])
-_json = st.sampled_from(['"a"', "1", "null"])
-_list = st.sampled_from(["[]", '["a"]'])
-_one_hash = _hash.map(lambda one: (one,))
-
-
-def _event(model: Any, **fields: Any) -> st.SearchStrategy[Any]:
-    return st.builds(model, occurred_at=_time, **fields)
-
-
-_arguments = st.lists(
-    st.builds(Argument, position=st.integers(0, 3), value_hash=_hash, upstreams=_hashes)
-    | st.builds(Argument, key=_word, value_hash=_hash, upstreams=_hashes),
-    max_size=3,
-).map(tuple)
-_tags = st.lists(
-    st.builds(Tag, tag_hash=_hash, key=st.sampled_from("ab"), value=_json), min_size=1, max_size=2
-).map(tuple)
-_job = {"job_id": _id, "execution_id": _id, "parent_id": st.none() | _id, "task_hash": _hash}
-
-
-def _end(status: str, **fields: Any) -> JobEnded:
-    return JobEnded(status=status, cached=status == "CACHED", **fields)
-
-
-_tag_events = _event(
-    TagsRecorded,
-    entity_type=st.sampled_from(["Job", "Task"]),
-    entity_id=_id,
-    tags=_tags,
-    superseded=_hashes,
-    reason=st.none() | _word,
-) | _event(TagsDeleted, tag_hash=_hash, superseded=_hashes)
-
-_handle_events = (
-    _event(HandleRecorded, handle_hash=_hash, handle_name=_name, handle_key=_word, value_hash=_hash)
-    | _event(HandleAdvanced, handle_hash=_hash, handle_name=_name, parents=_hashes)
-    | _event(
-        HandleForked,
-        handle_hash=_hash,
-        handle_name=_name,
-        handle_key=_word,
-        parents=_one_hash,
-    )
-    | _event(HandleRolledBack, handle_hash=_hash, handle_name=_name)
-)
-
-_events = st.one_of(
-    _event(ExecutionStarted, execution_id=_id, job_id=st.none() | _id, args=_list),
-    _event(ExecutionHeartbeat, execution_id=_id),
-    _event(JobStarted, **_job),
-    _event(_end, status=st.sampled_from(["DONE", "CACHED", "FAILED"]), call_hash=_some_hash, **_job),
-    _event(TaskRecorded, task_hash=_hash, task_name=_word, task_namespace=_word, source=st.none() | _word),
-    _event(
-        CallNodeRecorded,
-        call_hash=_hash,
-        task_hash=_hash,
-        task_name=_word,
-        args_hash=_hash,
-        value_hash=_hash,
-        children=_hashes,
-        arguments=_arguments,
-        subtree_tasks=_hashes,
-    ),
-    _event(CallContextRecorded, call_hash=_hash, context_hash=_hash, value_hash=_some_hash),
-    _event(
-        ValueRecorded,
-        value_hash=_hash,
-        type_name=_word,
-        size_bytes=st.just(1),
-        data=st.just(b"x"),
-        subvalues=_hashes,
-        file_path=st.none() | _word,
-    ),
-    _event(EvaluationCached, eval_hash=_hash, task_hash=_hash, args_hash=_hash, value_hash=_hash),
-    _tag_events,
-    _handle_events,
-)
-_history = st.lists(_events, min_size=1, max_size=25)
 _table = st.sampled_from([one for one in BUILT_IN_TABLES if isinstance(one, KeyedProjection)])
 _cuts = st.lists(st.integers(0, 25), max_size=5)
 
 
-@given(events=_history, cuts=_cuts)
+@given(events=histories, cuts=_cuts)
 def test_any_split_into_batches_folds_to_the_same_table(events: list[Any], cuts: list[int]) -> None:
     """For every built-in table: cutting the log anywhere, as refreshes do, changes no cell and no digest."""
     frame = frame_of(events)
@@ -136,7 +38,7 @@ def test_any_split_into_batches_folds_to_the_same_table(events: list[Any], cuts:
         assert content_digest(split, one.key) == content_digest(whole, one.key)
 
 
-@given(events=_history, one=_table, cut=st.integers(0, 25), other=st.integers(0, 25))
+@given(events=histories, one=_table, cut=st.integers(0, 25), other=st.integers(0, 25))
 def test_partial_states_merge_in_any_grouping(events: list[Any], one: Any, cut: int, other: int) -> None:
     """(A B) C = A (B C) for the states of neighbouring ranges, each folded from nothing."""
     frame = frame_of(events)
@@ -149,7 +51,7 @@ def test_partial_states_merge_in_any_grouping(events: list[Any], one: Any, cut: 
     assert left.equals(table_from(one, frame))
 
 
-@given(events=_history, one=st.sampled_from(BUILT_IN_TABLES), cut=st.integers(0, 25))
+@given(events=histories, one=st.sampled_from(BUILT_IN_TABLES), cut=st.integers(0, 25))
 def test_a_state_survives_parquet(events: list[Any], one: Any, cut: int) -> None:
     """A fold that goes on from a saved state comes to the table of one pass."""
     frame = frame_of(events)
@@ -163,7 +65,7 @@ def test_a_state_survives_parquet(events: list[Any], one: Any, cut: int) -> None
 # independent models --------------------------------------------------------------------------------------
 
 
-@given(events=st.lists(_handle_events, max_size=30), cuts=_cuts)
+@given(events=st.lists(handle_events, max_size=30), cuts=_cuts)
 def test_handles_agree_with_a_plain_model(events: list[Any], cuts: list[int]) -> None:
     """Validity and edges are those of sets that follow the rules one sentence at a time."""
     valid: set[str] = set()
@@ -197,7 +99,7 @@ def test_handles_agree_with_a_plain_model(events: list[Any], cuts: list[int]) ->
     assert found.height == len(edges)
 
 
-@given(events=st.lists(_tag_events, max_size=20), cuts=_cuts)
+@given(events=st.lists(tag_events, max_size=20), cuts=_cuts)
 def test_tags_agree_with_a_plain_model(events: list[Any], cuts: list[int]) -> None:
     """A tag's first record stays, and it is current if and only if it is no tag's parent."""
     records: dict[str, tuple[Any, ...]] = {}
@@ -236,7 +138,7 @@ def test_tags_agree_with_a_plain_model(events: list[Any], cuts: list[int]) -> No
     assert sorted(edits.iter_rows()) == sorted((old, new) for old, made in children.items() for new in made)
 
 
-@given(events=_history)
+@given(events=histories)
 def test_runs_agree_with_a_plain_model(events: list[Any]) -> None:
     """Status, times and call nodes of jobs and executions are those of a loop over the events."""
     starts: dict[str, dt.datetime] = {}

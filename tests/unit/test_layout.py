@@ -48,6 +48,14 @@ def test_value_paths_read_back(digest: Digest) -> None:
     assert layout.parse_value(layout.value_path(digest)) == digest
 
 
+@given(st.from_regex(layout.SUBSCRIPTION_PATTERN, fullmatch=True), st.integers(0, 10**20 - 1))
+def test_subscription_paths_read_back(name: str, revision: int) -> None:
+    """Name and revision come back from the path of a checkpoint, which lies in the name's folder."""
+    path = layout.subscription_path(name, revision)
+    assert layout.parse_subscription(path) == (name, revision)
+    assert path.rpartition("/")[0] == layout.subscription_folder(name)
+
+
 def test_paths_are_those_of_the_format() -> None:
     """The layout is a promise to readers without our code: one example of each path."""
     assert layout.segment_path("2026/11/22", WRITER, 7, DIGEST) == SEGMENT
@@ -55,7 +63,7 @@ def test_paths_are_those_of_the_format() -> None:
     assert layout.snapshot_path(64) == "seals/snapshot-00000000000000000064.parquet"
     assert layout.value_path(DIGEST) == f"values/01/{DIGEST[2:]}.zst"
     assert layout.projection_folder("jobs", 2) == "projections/jobs/v2"
-    assert layout.projection_folder("jobs", 2, 5) == "projections/jobs/v2/00000000000000000005"
+    assert layout.subscription_path("mail", 3) == "subscriptions/mail/00000000000000000003.json"
     assert layout.STORE_FILE == "store.json"
 
 
@@ -72,7 +80,9 @@ def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
     assert layout.segment_day(moment) == day
 
 
-@pytest.mark.parametrize("parse", ["parse_segment", "parse_seal", "parse_snapshot", "parse_value"])
+@pytest.mark.parametrize(
+    "parse", ["parse_segment", "parse_seal", "parse_snapshot", "parse_subscription", "parse_value"]
+)
 @pytest.mark.parametrize(
     "path",
     [
@@ -95,6 +105,10 @@ def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
         "seals/.tmp-0123456789abcdef",
         "seals/snapshot-1.parquet",
         "seals/../seals/00000000000000000001.json",
+        "subscriptions/mail/3.json",
+        "subscriptions/Mail/00000000000000000003.json",
+        "subscriptions/a/b/00000000000000000003.json",
+        "subscriptions//00000000000000000003.json",
         f"values/{DIGEST}.zst",
         f"values/01/{DIGEST[2:-1]}.zst",
         f"values/01/{DIGEST[2:]}",
@@ -109,13 +123,29 @@ def test_foreign_names_are_nobodys(parse: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "position"),
     [
-        ("projections/jobs/v2/00000000000000000005/manifest.json", 5),
-        ("projections/jobs/v2/5/manifest.json", None),
-        ("projections/jobs/v2/00000000000000000005/table-ab.parquet", None),
-        ("projections/jobs/v2/00000000000000000005/x/manifest.json", None),
-        ("other/jobs/v2/00000000000000000005/manifest.json", None),
+        ("projections/jobs/v2/manifests/00000000000000000005-000003.json", (5, 3)),
+        ("projections/jobs/v2/manifests/5-3.json", None),
+        ("projections/jobs/v2/00000000000000000005-000003.json", None),
+        ("projections/jobs/v2/manifests/x/00000000000000000005-000003.json", None),
+        ("other/jobs/v2/manifests/00000000000000000005-000003.json", None),
     ],
 )
-def test_the_path_of_a_manifest_says_where_its_table_stands(path: str, position: int | None) -> None:
-    """And no other path does."""
+def test_the_path_of_a_manifest_says_where_its_table_stands(
+    path: str, position: tuple[int, int] | None
+) -> None:
+    """And at which revision; no other path does."""
     assert layout.parse_manifest(path) == position
+
+
+def test_paths_of_tables_and_back() -> None:
+    """A manifest and a run are found again by what their names say."""
+    path = layout.manifest_path("jobs", 2, 5, 3)
+    assert path == "projections/jobs/v2/manifests/00000000000000000005-000003.json"
+    assert layout.parse_manifest(path) == (5, 3)
+    made = dt.datetime(2026, 3, 1, 12, 30, 5, tzinfo=dt.UTC)
+    name = layout.run_name(5, 9, made, "0123abcd")
+    assert name == "00000000000000000005-00000000000000000009-20260301T123005-0123abcd"
+    assert layout.parse_run_name(name) == (5, 9, made)
+    assert layout.run_folder("jobs", 2, name) == f"projections/jobs/v2/runs/{name}"
+    assert layout.parse_run_name(name.replace("20260301", "20261301")) is None
+    assert layout.parse_run_name("runs") is None

@@ -97,7 +97,7 @@ def test_row_groups_that_are_not_asked_for_are_skipped(
     storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading from the middle begins with the row group that holds the first row."""
-    monkeypatch.setattr("eventstore.segment.ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr("eventstore.segment.own.ROW_GROUP_ROWS", 2)
     made, _ = segment_of(beats(*"abcdefg"))
     storage.put(made.segment.path, made.data)
     starts = [start for start, _ in read_segment(storage, made.segment.path, first_row=3)]

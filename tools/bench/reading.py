@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,11 @@ def rebuilding(settings: Settings) -> list[Row]:
     ]
 
 
-def rebuild_once(folder: str, state: str) -> float:
-    """Rebuild all tables; returns seconds."""
+def rebuild_once(folder: str, state: str, names: Sequence[str] = ()) -> float:
+    """Rebuild tables, or all; returns seconds."""
     with EventStore.open(folder, state_dir=state) as store:
         started = time.perf_counter()
-        rebuild(store)
+        rebuild(store, names or None)
         return time.perf_counter() - started
 
 

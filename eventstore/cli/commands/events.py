@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,12 @@ import typer
 from eventstore.cli import options, render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
     from eventstore.cli.filters import EventFilter
+    from eventstore.log.subscription import Subscription
     from eventstore.store import EventStore
 
 __all__ = ["events"]
@@ -56,6 +62,12 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as events are sealed, until Ctrl-C.")
     ] = False,
+    subscription: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Show what this subscription has not had, and remember what was shown."
+        ),
+    ] = None,
     json: options.AsJson = False,
     _debug: options.Debug = False,
 ) -> None:
@@ -63,31 +75,63 @@ def events(
 
     Times are UTC, ids are cut to their first 8 characters (--entity takes those), and --json gives
     everything. Unsealed events come last, with `durable` or `journal` for a position. --follow begins
-    with the last ten positions unless --after says where.
+    with the last ten positions unless --after says where. A --subscription goes on where it stopped, on
+    any machine; these words then say where a new one begins.
     """
     from eventstore.cli.filters import EventFilter
     from eventstore.store import EventStore
 
     wanted = EventFilter(options.moment(since, "--since"), options.moment(until, "--until"), entity)
-    if follow and tail:
+    if (follow or subscription) and tail:
         raise typer.BadParameter("unsealed events have no place to go on from", param_hint="'--tail'")
-    with EventStore.open(store, read_only=True) as opened:
+    with EventStore.open(store, read_only=subscription is None) as opened:
         if follow and after is None:
             after = opened.head().size - _FOLLOW_FROM - 1
-        rows = _rows(
-            opened,
-            wanted,
-            kinds=kind or None,
-            after=after,
-            tail=tail is not False,
-            follow=follow,
-            whole=json,
-        )
         try:
+            if subscription is not None:
+                with _subscribed(opened, subscription, kinds=kind or None, after=after, whole=json) as named:
+                    _show_new(named, wanted, limit=limit, json=json, follow=follow)
+                return
+            rows = _rows(
+                opened,
+                wanted,
+                kinds=kind or None,
+                after=after,
+                tail=tail is not False,
+                follow=follow,
+                whole=json,
+            )
             _show(rows, limit=limit, json=json, live=follow)
         except KeyboardInterrupt:
             if not follow:
                 raise
+
+
+def _subscribed(
+    store: EventStore, name: str, *, kinds: list[str] | None, after: int | None, whole: bool
+) -> Subscription:
+    from eventstore.cli.event_lines import LINE_COLUMNS
+
+    start = None if after is None else max(0, after + 1)
+    return store.subscription(name, kinds=kinds, columns=None if whole else LINE_COLUMNS, start=start)
+
+
+def _show_new(
+    subscription: Subscription, wanted: EventFilter, *, limit: int | None, json: bool, follow: bool
+) -> None:
+    """Show what comes after where the subscription stands; what was shown is done."""
+    batches = subscription.batches(follow=follow)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for batch in batches:
+            yield from _chosen(batch, wanted)
+            subscription.commit()
+
+    def shown(row: dict[str, Any]) -> None:
+        subscription.commit(row["position"] + 1)
+
+    with closing(batches):
+        _show(rows(), limit=limit, json=json, live=True, shown=shown)
 
 
 def _rows(
@@ -110,18 +154,29 @@ def _rows(
     else:
         batches = store.read(after=after, kinds=kinds, columns=columns, tail=tail)
     for batch in batches:
-        chosen = wanted.apply(batch)
-        names = [name for name in chosen.schema.names if chosen[name].null_count < len(chosen)]
-        for row in chosen.select(names).to_pylist():
-            yield {"position": None, **row}
+        yield from _chosen(batch, wanted)
 
 
-def _show(rows: Iterator[dict[str, Any]], *, limit: int | None, json: bool, live: bool) -> None:
+def _chosen(batch: pa.RecordBatch, wanted: EventFilter) -> Iterator[dict[str, Any]]:
+    chosen = wanted.apply(batch)
+    names = [name for name in chosen.schema.names if chosen[name].null_count < len(chosen)]
+    for row in chosen.select(names).to_pylist():
+        yield {"position": None, **row}
+
+
+def _show(
+    rows: Iterator[dict[str, Any]],
+    *,
+    limit: int | None,
+    json: bool,
+    live: bool,
+    shown: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> None:
     from eventstore.cli.event_lines import EventLines, event_object
 
     console = render.out()
     lines = EventLines(terminal=console.is_terminal)
-    for shown, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         if json:
             render.json_line(event_object(row))
         else:
@@ -131,5 +186,6 @@ def _show(rows: Iterator[dict[str, Any]], *, limit: int | None, json: bool, live
             render.line(lines.line(row), console)
         if live:
             render.flush()
-        if shown == limit:
+        shown(row)
+        if number == limit:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -60,8 +61,17 @@ def query(
         int, typer.Option(metavar="N", min=0, help="Most rows that a table shows; 0 shows all.")
     ] = 40,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Rebuild the tables that the SQL names first.")
+        bool, typer.Option("--fresh", help="Fold what is new into the answer; nothing is written.")
     ] = False,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="WHEN",
+            show_default=False,
+            help="Answer as of this time (ISO 8601), or this position: what the events before it made.",
+        ),
+    ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="List what can be asked: tables and their columns.")
     ] = False,
@@ -72,8 +82,8 @@ def query(
     """Ask the history in SQL.
 
     The log is the table `events`, and every projection is a table. Tables stand where they were last
-    rebuilt; `events` is the whole sealed log. Only what the SQL names is read. Example: eventstore
-    query ./history "SELECT status, count(*) FROM jobs GROUP BY status"
+    refreshed; `events` is the whole sealed log; --fresh and --as-of say another moment. Only what the SQL
+    names is read. Example: eventstore query ./history "SELECT status, count(*) FROM jobs GROUP BY status"
     """
     from eventstore.store import EventStore
 
@@ -91,10 +101,11 @@ def query(
     if list_:
         _list(json=chosen is OutputFormat.JSON)
         return
-    with EventStore.open(url, read_only=not fresh) as store:
-        if fresh:
-            _refresh(store, text)
-        _answer(store, text, chosen, output, limit)
+    at = options.position_or_moment(as_of, "--as-of")
+    if fresh and at is not None:
+        raise typer.BadParameter("a moment in the past is never fresh", param_hint="'--fresh'")
+    with EventStore.open(url, read_only=True) as store:
+        _answer(store, text, chosen, output, limit, fresh=fresh, at=at)
 
 
 def _split(words: list[str]) -> tuple[str, str]:
@@ -127,21 +138,20 @@ def _list(*, json: bool) -> None:
             render.line("")
 
 
-def _refresh(store: EventStore, text: str) -> None:
-    from eventstore.cli.sql import mentioned
-    from projections import default_projections, rebuild
-
-    names = mentioned(text, default_projections.names)
-    if names:
-        with render.progress("folding") as advance:
-            rebuild(store, names, progress=advance)
-
-
-def _answer(store: EventStore, text: str, chosen: OutputFormat, output: Path | None, limit: int) -> None:
+def _answer(
+    store: EventStore,
+    text: str,
+    chosen: OutputFormat,
+    output: Path | None,
+    limit: int,
+    *,
+    fresh: bool,
+    at: int | dt.datetime | None,
+) -> None:
     from eventstore.cli import answers
     from eventstore.cli.sql import run_sql
 
-    frame = run_sql(store, text)
+    frame = run_sql(store, text, fresh=fresh, at=at)
     if chosen is OutputFormat.TABLE:
         answers.show_table(frame, limit=limit)
         return

@@ -59,9 +59,14 @@ def _show(report: VerifyReport, url: str, *, values: bool) -> None:
         [
             (
                 "seals",
-                f"{report.seals:,}, and {render.counted(report.snapshots, 'snapshot')} of their sequence",
+                f"{report.seals:,}, {render.counted(report.archives, 'archive')} of them, and "
+                f"{render.counted(report.snapshots, 'snapshot')} of their sequence",
             ),
-            ("segments", f"{report.segments:,} sealed, {report.unsealed_segments:,} not sealed"),
+            (
+                "segments",
+                f"{report.segments:,} sealed, {report.unsealed_segments:,} not sealed, "
+                f"{report.replaced_segments:,} replaced by compaction",
+            ),
             ("events", f"{report.events:,}, and {report.journaled_events:,} journaled"),
             ("values", f"{report.values:,}" if values else "not read (--no-values)"),
             (

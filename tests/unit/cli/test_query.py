@@ -37,7 +37,7 @@ def test_rebuild_builds_all(run: Run, store: Path) -> None:
     result = run("rebuild", store)
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == default_projections.names
-    assert "from 6 events in" in result.stderr
+    assert "16 tables stand at 6 events" in result.stderr
 
 
 def test_rebuild_of_an_unknown_table(run: Run, store: Path) -> None:
@@ -167,14 +167,53 @@ def test_file_of_unknown_ending_needs_a_format(run: Run, store: Path, tmp_path: 
     assert file.read_text().startswith("kind\n")
 
 
-def test_fresh_rebuilds_what_is_asked(run: Run, store: Path) -> None:
-    """--fresh builds the tables that the SQL names, up to the head, and only those."""
+def test_refresh_goes_on_from_where_tables_stand(run: Run, store: Path) -> None:
+    """Without a snapshot it rebuilds, and later adds what is new; --whole leaves files to be read by path."""
+    assert objects(run("refresh", store, "jobs", "executions", "--json"))[0]["position"] == 6
+    with EventStore.open(store) as opened:
+        opened.append(ExecutionStarted(execution_id="exec-2"))
+    assert objects(run("refresh", store, "executions", "--json"))[0]["position"] == 7
+    count = "SELECT count(*) AS n FROM executions"
+    assert objects(run("query", store, count, "--json")) == [{"n": 2}]
+    assert run("refresh", store, "executions", "--whole").exit_code == 0
+    runs = (store / "projections" / "executions" / "v1" / "runs").glob("*-00000000000000000007-*")
+    assert [pl.read_parquet(one / "table" / "*.parquet").height for one in runs] == [2]
+
+
+def test_rebuild_verify_compares_and_publishes_nothing(run: Run, store: Path) -> None:
+    """Tables that come out the same are said to; one that does not is named, and the command fails."""
+    run("rebuild", store, "jobs", "tasks")
+    result = run("rebuild", store, "--verify", "--json")
+    assert [one["table"] for one in objects(result)] == ["jobs", "tasks"]
+    assert all(one["ok"] for one in objects(result))
+    manifests = store / "projections" / "jobs" / "v1" / "manifests"
+    assert len(list(manifests.iterdir())) == 1
+
+
+def test_as_of_answers_from_the_past(run: Run, store: Path) -> None:
+    """Tables and events are as of a position or a time; one beyond the head, or before all, is told."""
+    with EventStore.open(store) as opened:
+        opened.append(ExecutionStarted(execution_id="exec-2"))
+    executions = "SELECT count(*) AS n FROM executions"
+    assert objects(run("query", store, executions, "--as-of", "6", "--json")) == [{"n": 1}]
+    assert objects(run("query", store, executions, "--as-of", "7", "--json")) == [{"n": 2}]
+    events = "SELECT count(*) AS n FROM events"
+    assert objects(run("query", store, events, "--as-of", "3", "--json")) == [{"n": 3}]
+    beyond = run("query", store, executions, "--as-of", "8")
+    assert (beyond.exit_code, "error[beyond_head]" in beyond.stderr) == (ExitCode.FAILED, True)
+    before = run("query", store, executions, "--as-of", "2001-01-01T00:00:00Z")
+    assert (before.exit_code, "error[before_first_event]" in before.stderr) == (ExitCode.FAILED, True)
+    assert run("query", store, executions, "--as-of", "6", "--fresh").exit_code == ExitCode.USAGE
+
+
+def test_fresh_folds_what_is_asked(run: Run, store: Path) -> None:
+    """--fresh answers up to the head, from tables that were built or not, and writes nothing."""
     assert objects(run("query", store, JOBS, "--fresh", "--json")) == ANSWER
     with EventStore.open(store) as opened:
         opened.append(ExecutionStarted(execution_id="exec-2"), ExecutionHeartbeat(execution_id="exec-2"))
     count = "SELECT count(*) AS executions FROM executions"
     assert objects(run("query", store, count, "--fresh", "--json")) == [{"executions": 2}]
-    assert sorted(path.name for path in (store / "projections").iterdir()) == ["executions", "jobs"]
+    assert not (store / "projections").exists()
 
 
 def test_stale_and_damaged_tables_are_told(run: Run, store: Path) -> None:
@@ -187,8 +226,8 @@ def test_stale_and_damaged_tables_are_told(run: Run, store: Path) -> None:
     assert "note: jobs stands at 6 of 7 events" in result.stderr
     run("rebuild", store, "jobs")
     assert run("query", store, JOBS).stderr == ""
-    newest = max((store / "projections" / "jobs" / "v1").iterdir())
-    next(newest.glob("*.parquet")).write_bytes(b"")
+    newest = max((store / "projections" / "jobs" / "v1" / "runs").iterdir())
+    next(newest.glob("table/*.parquet")).write_bytes(b"")
     result = run("query", store, JOBS, "--json")
     assert objects(result) == ANSWER
     assert "warning: an older snapshot answers" in result.stderr

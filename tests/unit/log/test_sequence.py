@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 from store_kit import STORE_ID, WRITERS, beats, cut, flip, segment_of
 
-from eventstore import FormatError, IntegrityError, StorageError, layout
+from eventstore import FormatError, IntegrityError, InvalidEventError, StorageError, layout
+from eventstore.chain import SealedSegments
 from eventstore.filesystem import Entry, FsspecStorage, open_storage
 from eventstore.ids import EventId
 from eventstore.log.sequence import SealSequence
-from eventstore.seal import SealedSegments, decode_seal, decode_snapshot, encode_snapshot
+from eventstore.seal import decode_seal
+from eventstore.snapshot import decode_snapshot, encode_snapshot
 from eventstore.testing import FaultPlan, FaultyStorage
 
 NOW = 1_715_000_000_000_000
@@ -109,7 +111,7 @@ def test_a_repeat_under_another_digest_is_passed_over(storage: FsspecStorage) ->
     _put(storage, "ab")
     _put(storage, "c", first=2)
     assert sequence.seal().size == 3
-    assert len(sequence.unsealed()) == 2
+    assert sequence.unsealed() == []
     assert _sequence(storage).seal().size == 3
 
 
@@ -154,6 +156,12 @@ def test_a_race_without_end_is_given_up(storage: FsspecStorage, monkeypatch: pyt
     assert (caught.value.code, caught.value.transient) == ("seal_races", True)
 
 
+def _kept(sequence: SealSequence) -> tuple[object, dict[str, list[bytes]], int]:
+    """What is remembered of segments that are not sealed: facts, hashes, and how many hashes."""
+    unsealed = sequence._unsealed
+    return unsealed._met, unsealed._hashes, unsealed._hash_count
+
+
 def test_own_segments_are_sealed_without_reading_them(storage: FsspecStorage) -> None:
     """What was offered is known; and what was sealed meanwhile is not kept for ever."""
     plan = FaultPlan()
@@ -165,23 +173,24 @@ def test_own_segments_are_sealed_without_reading_them(storage: FsspecStorage) ->
     assert not any(file.segment.path in line for line in plan.trace)
     sequence.offer(file.segment, hashes)
     assert sequence.seal(look=False).number == 1
-    assert (sequence._met, sequence._hashes, sequence._hash_count) == ({}, {}, 0)
+    assert _kept(sequence) == ({}, {}, 0)
 
 
 def test_the_hashes_of_few_segments_are_kept(storage: FsspecStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing seals memory stays bounded; a later seal reads again what it needs."""
-    monkeypatch.setattr("eventstore.log.sequence._MOST_HASHES", 5)
+    monkeypatch.setattr("eventstore.log.unsealed._MOST_HASHES", 5)
     sequence = _sequence(storage)
     for number in range(6):
         file, hashes = segment_of(beats("a", "b"), first=2 * number)
         storage.put(file.segment.path, file.data)
         sequence.offer(file.segment, hashes)
         sequence.offer(file.segment, hashes)
-        assert sum(map(len, sequence._hashes.values())) == sequence._hash_count <= 5
+        _, hashes_kept, count = _kept(sequence)
+        assert sum(map(len, hashes_kept.values())) == count <= 5
         assert sequence.segment(file.segment.path) == file.segment
     head = sequence.seal(look=False)
     assert head.size == 12
-    assert (sequence._met, sequence._hashes, sequence._hash_count) == ({}, {}, 0)
+    assert _kept(sequence) == ({}, {}, 0)
     assert _sequence(storage).head() == head
 
 
@@ -304,6 +313,43 @@ def test_levels_come_from_the_writers_ends(storage: FsspecStorage) -> None:
     assert not sequence.level_is_sealed(EventId(WRITERS[0], 2))
 
 
+def test_the_time_of_a_seal_is_never_before_the_one_before(storage: FsspecStorage) -> None:
+    """A sealer whose clock is behind takes over the time that it finds."""
+    times = [NOW, NOW - 5_000_000, NOW + 1]
+    for number, now in enumerate(times):
+        _put(storage, "x", first=number)
+        _sequence(storage, clock=lambda now=now: now).seal()
+    told = [found[1].moment for found in _sequence(storage).files.links(0)]
+    assert [round(moment.timestamp() * 1e6) for moment in told] == [NOW, NOW, NOW + 1]
+
+
+@pytest.mark.parametrize("seals", [0, 1, 2, 7, 40])
+def test_the_size_at_a_moment_is_that_of_the_newest_seal_until_then(
+    storage: FsspecStorage, seals: int
+) -> None:
+    """Before the first seal nothing, at a seal's own time what it says; with few reads."""
+    for number in range(seals):
+        _put(storage, "x", first=number)
+        _sequence(storage, clock=lambda number=number: NOW + 10 * number).seal()
+    plan = FaultPlan(only=frozenset({"read"}))
+    sequence = _sequence(FaultyStorage(storage, plan))
+    sequence.refresh()
+    for step in range(-11, 10 * seals + 11, 3):
+        expected = min(seals, max(0, step // 10 + 1))
+        before = len(plan.trace)
+        moment = dt.datetime.fromtimestamp((NOW + step) / 1e6, dt.UTC)
+        assert sequence.size_at(moment) == expected
+        assert sequence.size_at(moment.astimezone(dt.timezone(dt.timedelta(hours=5)))) == expected
+        assert len(plan.trace) - before <= 2 * (1 + seals.bit_length())
+
+
+def test_a_moment_without_a_timezone_is_refused(storage: FsspecStorage) -> None:
+    """Nobody knows which moment it is."""
+    with pytest.raises(InvalidEventError) as caught:
+        _sequence(storage).size_at(dt.datetime(2024, 5, 6))
+    assert caught.value.code == "naive_time"
+
+
 # opening --------------------------------------------------------------------------------------------------
 
 
@@ -371,10 +417,10 @@ def test_a_bad_snapshot_is_not_used(
         segments = now.segments[:4]
         with monkeypatch.context() as patch:
             if harm == "newer":
-                patch.setattr("eventstore.seal.FORMAT_VERSION", 2)
+                patch.setattr("eventstore.snapshot.FORMAT_VERSION", 2)
             else:
                 segments[1] = replace(segments[1], path=segments[0].path)
-            listed = SealedSegments().then([segment] for segment in segments)
+            listed = SealedSegments().then(segments)
             path.write_bytes(encode_snapshot(replace(now, number=4, segments=listed)))
     fresh = _sequence(storage)
     assert fresh.head() == head

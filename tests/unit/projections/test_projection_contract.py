@@ -230,6 +230,14 @@ def test_a_key_that_comes_twice_is_an_error() -> None:
     assert got.value.code == "key_not_unique"
 
 
+def test_a_finish_that_changes_the_first_key_column_is_an_error() -> None:
+    """Parts of a table are finished on their own: what moves rows to another key would mix them up."""
+    one = recipe(finish=lambda state: state.with_columns(pl.col("sample").str.to_uppercase()))
+    with pytest.raises(ProjectionError, match="'A'") as got:
+        table_from(one, weighings(("a", 1.0)))
+    assert got.value.code == "key_changed"
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,4 +1,4 @@
-"""Rebuild: from a store's sealed log to snapshots of all tables, in one pass."""
+"""Rebuild: from a store's sealed log to snapshots of all tables, in one pass and in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tables_kit import at, h
+from tables_kit import ALL, USERS, assert_tables, at, expected, h, shrink, table_from
 
 from eventstore import (
     EventStore,
+    EventStoreError,
     ExecutionStarted,
     HandleAdvanced,
     HandleRolledBack,
@@ -27,15 +28,17 @@ from eventstore import (
 )
 from projections import (
     BUILT_IN_TABLES,
+    GeneralProjection,
     KeyedProjection,
     ProjectionRegistry,
-    check_snapshot,
     default_projections,
     open_tables,
     rebuild,
     text,
 )
-from projections.builder import fold_log
+from projections.builder import SCRATCH, advance_delta
+from projections.fold import fold_events
+from projections.scratch import Scratch
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -83,7 +86,9 @@ def test_all_tables_are_built_at_the_sealed_head(store: EventStore) -> None:
     assert tables["handles"].filter("is_valid").collect()["handle_hash"].to_list() == sorted([h("a"), h("c")])
     assert tables["tags"].collect()["actor"].to_list() == ["ada"]
     for snapshot in made.values():
-        check_snapshot(snapshot)
+        snapshot.check()
+        assert snapshot.manifest.is_whole
+    assert_tables(store, tables)
 
 
 def test_rows_lead_to_their_events(store: EventStore) -> None:
@@ -99,39 +104,88 @@ def test_the_tail_is_not_in_a_snapshot(store: EventStore) -> None:
     """What is appended and not sealed waits for the next rebuild."""
     fill(store, history())
     store.append(TaskRecorded(task_hash=h("late"), task_name="late"))
-    assert rebuild(store, ["tasks"])["tasks"].manifest.rows == 1
+    assert rebuild(store, ["tasks"])["tasks"].rows == 1
     store.seal()
-    assert rebuild(store, ["tasks"])["tasks"].manifest.rows == 2
+    assert rebuild(store, ["tasks"])["tasks"].rows == 2
     assert open_tables(store, ["tasks"]).position == len(history()) + 1
 
 
-@pytest.mark.parametrize("batch_rows", [1, 4, 1000])
-def test_the_size_of_batches_does_not_matter(store: EventStore, batch_rows: int) -> None:
-    """The log may be read in any pieces: the tables are those of one pass."""
+def folded(store: EventStore, until: int, **how: Any) -> dict[str, pl.DataFrame]:
+    """Return the table that each recipe's fold gives, from what waits in memory and what was spilled."""
+    recipes = list(ALL)
+    with Scratch(store.local_folder / SCRATCH) as scratch:
+        deltas = fold_events(store, recipes, after=None, until=until, scratch=scratch, **how)
+        return {
+            one.name: one.table(pl.concat([one.state_schema.to_frame(), *batches]))
+            for one in recipes
+            for batches in [list(advance_delta(store, one, [], deltas[one.name]))]
+        }
+
+
+def assert_equal(found: dict[str, pl.DataFrame], store: EventStore, until: int) -> None:
+    """Each of these tables is what one fold makes of the events."""
+    events = store.scan(until=until).collect()
+    for one in ALL:
+        assert found[one.name].equals(table_from(one, events)), one.name
+
+
+@pytest.mark.parametrize(("batch_rows", "memory_bytes"), [(1, 1), (4, 10_000), (4, 10**9), (1000, 1)])
+def test_neither_batches_nor_memory_change_a_table(
+    store: EventStore, batch_rows: int, memory_bytes: int
+) -> None:
+    """The log may be read in any pieces, and states may be spilled: the tables are those of one pass."""
     fill(store, history())
-    recipes = list(BUILT_IN_TABLES)
-    small = fold_log(store, recipes, until=len(history()), batch_rows=batch_rows)
-    whole = fold_log(store, recipes, until=len(history()))
-    for one in recipes:
-        assert one.table(small[one.name]).equals(one.table(whole[one.name])), one.name
+    found = folded(store, len(history()), batch_rows=batch_rows, memory_bytes=memory_bytes)
+    assert_equal(found, store, len(history()))
+
+
+def test_what_does_not_fit_into_memory_goes_to_scratch_files(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the memory that is set rows are spilled, and none of it is left when the rebuild is done."""
+    spilled: list[int] = []
+    write = Scratch.write
+
+    def noted(self: Scratch, batches: Iterator[pl.DataFrame]) -> Any:
+        made = list(batches)
+        spilled.append(sum(batch.height for batch in made))
+        return write(self, iter(made))
+
+    monkeypatch.setattr(Scratch, "write", noted)
+    shrink(monkeypatch)
+    fill(store, history())
+    first = {name: made.digest for name, made in rebuild(store, registry=ALL).items()}
+    assert spilled == []
+    again = {name: made.digest for name, made in rebuild(store, registry=ALL, memory_bytes=10).items()}
+    assert len(spilled) >= 3
+    assert again == first
+    assert list((store.local_folder / SCRATCH).iterdir()) == []
 
 
 def test_waiting_states_are_merged_under_way(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long fold merges its partial states now and then; the tables are the same."""
     fill(store, history())
-    recipes = list(BUILT_IN_TABLES)
-    expected = fold_log(store, recipes, until=len(history()))
-    monkeypatch.setattr("projections.keyed._MERGE_ROWS", 2)
-    found = fold_log(store, recipes, until=len(history()), batch_rows=3)
-    for one in recipes:
-        assert one.table(found[one.name]).equals(one.table(expected[one.name])), one.name
+    monkeypatch.setattr("projections.fold._MERGE_ROWS", 2)
+    found = folded(store, len(history()), batch_rows=3)
+    assert_equal(found, store, len(history()))
 
 
-def test_a_fold_may_end_before_the_head(store: EventStore) -> None:
+@pytest.mark.parametrize("until", [0, 4, 15])
+def test_a_fold_may_end_before_the_head(store: EventStore, until: int) -> None:
     """Only the events below the asked position are folded."""
     fill(store, history())
-    states = fold_log(store, [default_projections.get("jobs")], until=4)
-    assert states["jobs"]["job_id"].sort().to_list() == ["job0", "job1"]
+    found = folded(store, until)
+    assert_equal(found, store, until)
+
+
+def test_a_kind_that_is_named_twice_is_read_once(store: EventStore) -> None:
+    """A recipe's list of kinds is a set: no event is counted double."""
+    kinds = next(one for one in USERS if one.name == "kinds")
+    doubled = GeneralProjection(**{**vars(kinds), "name": "doubled", "kinds": kinds.kinds * 2})
+    fill(store, history())
+    rebuild(store, registry=ProjectionRegistry([doubled]))
+    tables = open_tables(store, registry=ProjectionRegistry([doubled]))
+    assert tables["doubled"].collect().equals(expected(store, kinds))
 
 
 def test_an_empty_store_has_empty_tables(store: EventStore) -> None:
@@ -156,8 +210,9 @@ def test_progress_ends_at_the_head(store: EventStore) -> None:
 def test_rebuilding_twice_gives_the_same_content(store: EventStore) -> None:
     """The content digest of every table depends on the events alone."""
     fill(store, history())
-    first = {name: made.manifest.digest for name, made in rebuild(store).items()}
-    assert {name: made.manifest.digest for name, made in rebuild(store).items()} == first
+    first = {name: made.digest for name, made in rebuild(store).items()}
+    assert {name: made.digest for name, made in rebuild(store).items()} == first
+    assert None not in first.values()
 
 
 def test_an_unknown_name_builds_nothing(store: EventStore) -> None:
@@ -218,3 +273,35 @@ def test_an_input_that_the_log_lacks_is_named_with_its_recipe(store: EventStore)
     with pytest.raises(ProjectionError, match=r"misspelt.*jbo_id") as got:
         rebuild(store, registry=ProjectionRegistry([jobs, bad]))
     assert got.value.code == "unknown_input"
+
+
+def test_two_rows_with_one_key_publish_nothing(store: EventStore) -> None:
+    """A recipe whose `finish` gives a key twice fails while files are written: none of them stays."""
+    bad = KeyedProjection(
+        name="twice",
+        version=1,
+        doc="Never.",
+        kinds=("job.started",),
+        inputs=("job_id",),
+        key=("job_id",),
+        columns={"job_id": text("job")},
+        finish=lambda state: pl.concat([state, state]),
+        rows=lambda events: events.drop("kind"),
+    )
+    fill(store, history())
+    with pytest.raises(ProjectionError, match="twice") as got:
+        rebuild(store, registry=ProjectionRegistry([*BUILT_IN_TABLES, bad]))
+    assert got.value.code == "key_not_unique"
+    assert store.storage.files("projections") == []
+
+
+def test_a_damaged_segment_is_named_and_nothing_published(store: EventStore) -> None:
+    """A bit that flipped in the log ends the rebuild with the segment's name."""
+    fill(store, history())
+    path = store.storage.files("segments")[0].path
+    data = bytearray(store.storage.read(path))
+    data[len(data) // 2] ^= 1
+    store.storage.put(path, bytes(data))
+    with pytest.raises(EventStoreError, match=path.rpartition("/")[2][:20]):
+        rebuild(store)
+    assert store.storage.files("projections") == []
