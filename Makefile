@@ -64,6 +64,9 @@ $(LIGHT): constraints.txt pyproject.toml
 	$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
+# The Azure emulator is an npm package; where there is no npm, or no network, the tests on it are skipped and say so.
 $(READY): $(LIGHT)
 	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	@if command -v npm > /dev/null; then $(BIN)/python -m tools.emulators \
+	  || echo "The Azure emulator was not installed; tests on it will be skipped." >&2; fi
 	@touch $@

@@ -36,17 +36,20 @@ from eventstore.events import (
     ValueRecorded,
     event_kind,
 )
-from eventstore.file import File
+from eventstore.file import Dir, File, FileSet
 from eventstore.filesystem import Storage, open_storage
 from eventstore.handle import Handle
 from eventstore.ids import EventId
 from eventstore.log.cleaning import CleanPlan, CleanReport
 from eventstore.log.compaction import CompactionGoals, CompactionPlan, CompactionReport
+from eventstore.log.handles import LiveHandles
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
 from eventstore.log.subscription import Checkpoint, HandlerFailure, Subscription, SubscriptionState
+from eventstore.log.tags import LiveTags
 from eventstore.log.verify import Finding, Severity, VerifyReport
 from eventstore.store import EventStore
+from eventstore.tags import TagEditor
 from eventstore.workflow import ErrorValue, Execution, Task, task
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "CompactionPlan",
     "CompactionReport",
     "ConflictError",
+    "Dir",
     "EntityType",
     "ErrorValue",
     "EvaluationCached",
@@ -71,6 +75,7 @@ __all__ = [
     "ExecutionHeartbeat",
     "ExecutionStarted",
     "File",
+    "FileSet",
     "Finding",
     "FormatError",
     "Handle",
@@ -86,6 +91,8 @@ __all__ = [
     "JobStarted",
     "JobStatus",
     "Level",
+    "LiveHandles",
+    "LiveTags",
     "NotFoundError",
     "ProjectionError",
     "Receipt",
@@ -98,6 +105,7 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "Tag",
+    "TagEditor",
     "TagsDeleted",
     "TagsRecorded",
     "Task",

@@ -6,11 +6,14 @@ what was found, where, and the next step. Codes are only ever added, never renam
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 __all__ = [
     "ConflictError",
     "EventStoreError",
+    "FileMissingError",
+    "FilePermissionError",
     "FormatError",
     "IntegrityError",
     "InvalidEventError",
@@ -92,6 +95,26 @@ class StorageError(EventStoreError, OSError):
         self, message: str, *, code: str | None = None, transient: bool = False, **facts: Any
     ) -> None:
         super().__init__(message, code=code, transient=transient, **facts)
+
+
+class FileMissingError(NotFoundError, FileNotFoundError):
+    """A user's file is not there; also Python's own FileNotFoundError, with its ``filename``."""
+
+    default_code = "file_not_found"
+
+    def __init__(self, message: str, *, code: str | None = None, path: str = "", **facts: Any) -> None:
+        super().__init__(message, code=code, path=path, **facts)
+        self.errno, self.filename = errno.ENOENT, path
+
+
+class FilePermissionError(StorageError, PermissionError):
+    """A user's file may not be read, written or listed; also Python's own PermissionError."""
+
+    default_code = "no_permission"
+
+    def __init__(self, message: str, *, code: str | None = None, path: str = "", **facts: Any) -> None:
+        super().__init__(message, code=code, path=path, **facts)
+        self.errno, self.filename = errno.EACCES, path
 
 
 class FormatError(EventStoreError):

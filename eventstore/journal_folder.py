@@ -51,15 +51,17 @@ class Lock:
 
     def release(self, *, remove: bool) -> None:
         """Let go; `remove` deletes the file first, so nobody can meet a stale one."""
-        if self._descriptor >= 0:
+        # Taken first: of two threads that let go at once only one may close the number, which another file
+        # may have by then.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
             if remove:
                 try:
                     self.path.unlink(missing_ok=True)
                 except OSError as error:
                     # It is stale then, and whoever opens the store next takes it away.
                     logger.warning("the lock %s was not removed: %s", self.path.name, error)
-            _let_go(self._descriptor)
-            self._descriptor = -1
+            _let_go(descriptor)
         self._held.discard(self)
 
     @staticmethod

@@ -14,6 +14,7 @@ from eventstore.ids import WRITER_PATTERN, Digest, Position, WriterId
 
 __all__ = [
     "COMPACTED",
+    "DICTIONARIES",
     "PROJECTIONS",
     "SEALS",
     "SEGMENTS",
@@ -27,10 +28,12 @@ __all__ = [
     "SegmentName",
     "archive_path",
     "compacted_path",
+    "dictionary_path",
     "manifest_folder",
     "manifest_path",
     "parse_archive",
     "parse_compacted",
+    "parse_dictionary",
     "parse_manifest",
     "parse_run_name",
     "parse_seal",
@@ -55,6 +58,7 @@ SEGMENTS = "segments"
 COMPACTED = "compacted"
 SEALS = "seals"
 VALUES = "values"
+DICTIONARIES = "values/dictionaries"
 PROJECTIONS = "projections"
 SUBSCRIPTIONS = "subscriptions"
 SUBSCRIPTION_PATTERN = "[a-z0-9_-]{1,100}"
@@ -72,6 +76,7 @@ _SNAPSHOT = re.compile(r"seals/snapshot-([0-9]{20})\.parquet")
 _MANIFEST = re.compile(r"projections/[^/]+/v[0-9]+/manifests/([0-9]{20})-([0-9]{6})\.json")
 _RUN = re.compile(r"([0-9]{20})-([0-9]{20})-([0-9]{8}T[0-9]{6})-[0-9a-f]{8}")
 _SUBSCRIPTION = re.compile(rf"subscriptions/({SUBSCRIPTION_PATTERN})/([0-9]{{20}})\.json")
+_DICTIONARY = re.compile(r"values/dictionaries/([0-9]{10})-([0-9a-f]{64})\.zdict")
 _VALUE = re.compile(r"values/([0-9a-f]{2})/([0-9a-f]{62})\.zst")
 
 
@@ -184,6 +189,17 @@ def parse_value(path: str) -> Digest | None:
     """The SHA-256 of the bytes at `path`; None for any other path."""
     match = _VALUE.fullmatch(path)
     return Digest(match[1] + match[2]) if match else None
+
+
+def dictionary_path(number: int, digest: str) -> str:
+    """The path of a zstd dictionary; `number` is what frames call it, `digest` the SHA-256 of the file."""
+    return f"{DICTIONARIES}/{number:010d}-{digest}.zdict"
+
+
+def parse_dictionary(path: str) -> tuple[int, Digest] | None:
+    """Number and SHA-256 of the dictionary at `path`; None for any other path."""
+    match = _DICTIONARY.fullmatch(path)
+    return (int(match[1]), Digest(match[2])) if match else None
 
 
 def projection_folder(name: str, version: int) -> str:

@@ -32,11 +32,12 @@ from eventstore.journal_folder import JournalFolder
 from eventstore.local_files import LocalFiles
 from eventstore.log.cleaning import GRACE, CleanPlan, CleanReport
 from eventstore.log.compaction import CompactionGoals, CompactionReport
+from eventstore.log.journaled import Journaled
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.lookup import Lookup
 from eventstore.log.maintenance import Maintenance
 from eventstore.log.ranges import ranges_of
-from eventstore.log.reader import Journaled, LogReader
+from eventstore.log.reader import LogReader
 from eventstore.log.recovery import recover_dead_writers
 from eventstore.log.sequence import Head, SealSequence
 from eventstore.log.subscription import Checkpoint, Checkpoints, Clocks, Patience, Start, Subscription
@@ -45,6 +46,7 @@ from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
 from eventstore.store_file import open_store_file
 from eventstore.tags import Pairs
+from eventstore.value import ValueTypes, default_types
 from eventstore.value_store import ValueStore
 from eventstore.workflow import Execution
 
@@ -95,9 +97,12 @@ class EventStore:
         registry: Registry,
         limits: Limits,
         max_value_bytes: int,
+        value_level: int,
+        value_dictionary: str | None,
         auto_seal: bool,
         auto_compact: bool,
         single_sealer: bool,
+        types: ValueTypes,
         folder: JournalFolder | None,
         local_folder: Path,
         clock: Callable[[], int],
@@ -107,7 +112,10 @@ class EventStore:
         self.local_folder = local_folder
         self.registry = registry
         self.read_only = read_only
-        self.values = ValueStore(storage, max_bytes=max_value_bytes)
+        self.types = types
+        self.values = ValueStore(
+            storage, level=value_level, max_bytes=max_value_bytes, dictionary=value_dictionary
+        )
         self._author = author
         self._durability = durability
         self._limits = limits
@@ -162,9 +170,12 @@ class EventStore:
         flush_seconds: float | None = 5.0,
         inline_limit: int = 64 * 1024,
         max_value_bytes: int = 1_000_000_000,
+        value_level: int = 3,
+        value_dictionary: str | None = None,
         auto_seal: bool = True,
         auto_compact: bool = False,
         single_sealer: bool = False,
+        trust_pickle: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
         clock: Callable[[], int] = _now_us,
         storage_options: Mapping[str, Any] | None = None,
@@ -196,6 +207,11 @@ class EventStore:
             Longest value that rides inside its event, in bytes; longer ones go to ``values/``.
         max_value_bytes
             Longest value that is taken at all.
+        value_level
+            zstd level of values beside the log, 1 to 22.
+        value_dictionary
+            SHA-256 of a dictionary that `values.train` made: values beside the log of at most 64 KiB use it,
+            which are there with a lower `inline_limit`. Reading needs no setting.
         auto_seal
             Seal after each flush.
         auto_compact
@@ -203,6 +219,10 @@ class EventStore:
             writer. `compact` merges all, and `clean` removes what was replaced.
         single_sealer
             This machine does all sealing; needed where storage has no atomic put-if-absent.
+        trust_pickle
+            Whether values may be unpickled, which runs code that they name. Without, `types` refuses to load
+            pickles (StateError, code ``pickle_not_trusted``), and tasks run again rather than take a
+            pickled result from the cache.
         state_dir
             Where journals go; None means the environment variable EVENTSTORE_STATE, or else the user's
             state folder.
@@ -239,9 +259,12 @@ class EventStore:
             # What is longer than both goes to the value store, which refuses it.
             limits=Limits(flush_rows, flush_bytes, flush_seconds, min(inline_limit, max_value_bytes)),
             max_value_bytes=max_value_bytes,
+            value_level=value_level,
+            value_dictionary=value_dictionary,
             auto_seal=auto_seal,
             auto_compact=auto_compact,
             single_sealer=single_sealer,
+            types=default_types if trust_pickle else default_types.without_pickle(),
             folder=folder,
             local_folder=local_folder,
             clock=clock,
@@ -306,7 +329,7 @@ class EventStore:
         cache
             Whether results of earlier runs may answer, and results of this one are kept.
         """
-        return Execution(self, args=args, tags=tags, name=name, cache=cache)
+        return Execution(self, args=args, tags=tags, name=name, cache=cache, types=self.types)
 
     def flush(self) -> None:
         """Put what was appended here into segments; raises StorageError, and then nothing is lost."""
@@ -701,7 +724,10 @@ class EventStore:
         if not apply:
             return CompactionReport(self._maintenance.plan_compaction(goals))
         self.seal()
-        return self._maintenance.compact(goals=goals, progress=progress)
+        return _despite_links(
+            lambda: self._maintenance.compact(goals=goals, progress=progress),
+            single_sealer=self._single_sealer,
+        )
 
     def clean(
         self,

@@ -216,15 +216,19 @@ class _Files:
     def close(self) -> None:
         if not self.written and not any(self._rows.values()):
             self._waiting, self._rows = {0: [self._schema.to_frame()]}, {0: 0}
-        for number in sorted(self._waiting):
-            self._write(number)
+        while self._waiting:
+            self._write(min(self._waiting))
         self.written.sort(key=lambda file: file.slice)  # stable: order within a slice stays
 
     def _write(self, number: int) -> None:
         frame = pl.concat(self._waiting.pop(number))
-        del self._rows[number]
-        for start in range(0, max(1, frame.height), _FILE_ROWS):
-            part = frame.slice(start, _FILE_ROWS)
+        rows = self._rows.pop(number)
+        # What is more than full files waits for the next rows, unless there are no full ones.
+        rest = rows % _FILE_ROWS if rows > _FILE_ROWS else 0
+        if rest:
+            self._waiting[number], self._rows[number] = [frame.tail(rest)], rest
+        for start in range(0, max(1, rows - rest), _FILE_ROWS):
+            part = frame.slice(start, min(_FILE_ROWS, rows - rest - start))
             data = _encoded(part)
             file = RunFile(self._role, number, hashlib.sha256(data).hexdigest(), len(data), part.height)
             self.written.append(file)  # first: a put that says that it failed may have left the file

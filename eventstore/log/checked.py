@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 
+from eventstore import layout
 from eventstore.filesystem import Storage, storage_error
 from eventstore.segment import check_bytes, damaged, digest_in, missing
 
@@ -17,15 +18,20 @@ __all__ = ["CheckedSegments"]
 
 
 class CheckedSegments:
-    """Remembers which local segment files were found whole. Remote ones are checked at every read."""
+    """Remembers which segment files were found whole.
+
+    Writers' segments that are not local are fetched, and checked, at every read; compacted ones, which are
+    large, at the first. Of these later reads fetch what they need, and pages have checksums of their own.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._lock = threading.Lock()
         self._good: dict[str, tuple[int, int, int]] = {}
+        self._fetched: set[str] = set()
 
     def ensure(self, path: str) -> bytes | None:
-        """Check a segment; returns its bytes where they had to be read whole (remote files), else None.
+        """Check a segment; returns its bytes where it had to be fetched whole, else None.
 
         Raises
         ------
@@ -38,8 +44,14 @@ class CheckedSegments:
         """
         local = self._storage.local_path(path)
         if local is None:
+            with self._lock:
+                if path in self._fetched:
+                    return None
             raw = self._storage.read(path)
             check_bytes(path, raw)
+            if layout.parse_compacted(path) is not None:
+                with self._lock:
+                    self._fetched.add(path)
             return raw
         try:
             with local.open("rb") as stream:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pyarrow as pa
 
 from eventstore.errors import EventStoreError, IntegrityError, NotFoundError
 from eventstore.filesystem import Storage
+from eventstore.log.checked import CheckedSegments
 from eventstore.log.sequence import SealSequence
 from eventstore.log.tiers import FULL, merges
 from eventstore.segment import (
@@ -23,7 +26,7 @@ from eventstore.segment import (
     CompactedEncoder,
     Segment,
     SegmentFile,
-    check_bytes,
+    laid_out,
     read_compacted,
     read_placed,
 )
@@ -31,6 +34,7 @@ from eventstore.segment import (
 __all__ = ["CompactionGoals", "CompactionPlan", "CompactionReport", "compact", "encode_compacted", "plan"]
 
 logger = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,27 +218,32 @@ def encode_compacted(
         from which position on.
     """
     goals = goals or CompactionGoals()
-    raws = [_checked_bytes(storage, segment) for segment in group]
+    checked = CheckedSegments(storage)
+    raws = [_checked(checked, segment) for segment in group]
     encoder = CompactedEncoder(store_id)
     rows = _Rows(_tables(storage, group, raws))
-    while (block := rows.take(goals.block_rows, goals.block_bytes)) is not None:
-        encoder.add(block)
+
+    def make() -> tuple[pa.Table, pa.Table] | None:
+        block = rows.take(goals.block_rows, goals.block_bytes)
+        return None if block is None else (block, laid_out(block))
+
+    for block, in_layout in _ahead(make):
+        encoder.add(block, in_layout)
     file = encoder.finish(group)
     del encoder
     _prove(storage, file, _Rows(_tables(storage, group, raws)))
     return file
 
 
-def _checked_bytes(storage: Storage, segment: Segment) -> bytes:
+def _checked(checked: CheckedSegments, segment: Segment) -> bytes | None:
+    """Compare an original with the digest in its name; returns its bytes where it is not a local file."""
     try:
-        raw = storage.read(segment.path)
-        check_bytes(segment.path, raw)
+        return checked.ensure(segment.path)
     except IntegrityError as error:
         raise _at(error, int(segment.first_position or 0)) from error
-    return raw
 
 
-def _tables(storage: Storage, group: Sequence[Segment], raws: Sequence[bytes]) -> Iterator[pa.Table]:
+def _tables(storage: Storage, group: Sequence[Segment], raws: Sequence[bytes | None]) -> Iterator[pa.Table]:
     for segment, raw in zip(group, raws, strict=True):
         position = int(segment.first_position or 0)
         try:
@@ -281,11 +290,21 @@ class _Rows:
         return pa.concat_tables(taken) if taken else None
 
 
+def _ahead(make: Callable[[], Made | None]) -> Iterator[Made]:
+    """Yield what `make` returns until it is None, each made in another thread while the last is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="eventstore-ahead") as pool:
+        waiting = pool.submit(make)
+        while (made := waiting.result()) is not None:
+            waiting = pool.submit(make)
+            yield made
+
+
 def _prove(storage: Storage, file: SegmentFile, originals: _Rows) -> None:
     position = int(file.segment.first_position or 0)
     path = file.segment.path
     try:
-        for block in read_compacted(storage, path, raw=file.data):
+        blocks = read_compacted(storage, path, raw=file.data)
+        for block in _ahead(lambda: next(blocks, None)):
             expected = originals.take(block.num_rows)
             if expected is None or not block.equals(expected):
                 raise _differs(path, block, expected, position)

@@ -32,6 +32,8 @@ PASSING_EVENTS = 65_536
 """Events that may be written anew in passing after any flush, however small."""
 PASSING_FACTOR = 8
 """Or so many times those that were flushed, if that is more."""
+PASSING_WINDOW = 512
+"""How many files at the end of the log are looked at in passing."""
 
 
 class Maintenance:
@@ -114,7 +116,7 @@ class Maintenance:
         goals = CompactionGoals()
         goals = replace(goals, events=min(most, goals.events), least_files=PASSING_FILES)
         try:
-            plan = _step(self.plan_compaction(goals), most)
+            plan = _step(compaction.plan(self._sequence.known().segments[-PASSING_WINDOW:], goals), most)
             if plan.groups:
                 step = threading.Thread(
                     target=self._pass, args=(plan, goals), name="eventstore-compact", daemon=True

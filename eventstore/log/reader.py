@@ -6,44 +6,36 @@ kinds. Rows of older versions are upcast on the way.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventstore.chain import Snapshot
-from eventstore.codec.rows import Row, table_of
+from eventstore.codec.rows import table_of
 from eventstore.codec.schema import POSITION, SCHEMA
 from eventstore.codec.upcast import needs_upcast, upcast_table
-from eventstore.errors import EventStoreError, FormatError, InvalidEventError, NotFoundError
+from eventstore.errors import InvalidEventError, NotFoundError
 from eventstore.events.registry import Registry
 from eventstore.filesystem import Storage
 from eventstore.ids import WriterId
-from eventstore.journal import JournalContent, read_journal
 from eventstore.journal_folder import JournalFolder
 from eventstore.log.checked import CheckedSegments
+from eventstore.log.journaled import Journaled, JournaledRows
 from eventstore.log.sequence import SealSequence
 from eventstore.segment import Segment, read_blocks, read_placed, read_segment
 
 __all__ = ["READ_SCHEMA", "LogReader", "check_question", "checked_columns", "select_segments"]
-
-logger = logging.getLogger(__name__)
 
 READ_SCHEMA: pa.Schema = pa.schema([POSITION, *SCHEMA])
 """The columns of what is read: ``position``, then those of a segment."""
 
 BATCH_ROWS = 65_536
 _SETTLED_BY_SEAL = ("event_hash", "salt")
-
-Journaled = tuple[str, Sequence[Row], Mapping[str, Any]]
-"""A writer, its rows that are in no segment yet, and the header of their journal."""
 
 
 def checked_columns(columns: Collection[str] | None) -> list[str]:
@@ -144,14 +136,9 @@ class LogReader:
     ) -> None:
         self._storage = storage
         self._sequence = sequence
-        self._store_id = store_id
         self._registry = registry
-        self._folder = folder
-        self._own_rows = own_rows
+        self._journaled = JournaledRows(store_id, folder=folder, own_rows=own_rows)
         self.checked = CheckedSegments(storage)
-        self._lock = threading.Lock()
-        self._journals: dict[Path, JournalContent] = {}
-        self._damaged: dict[Path, tuple[int, int]] = {}
         self._blocks: dict[str, tuple[int, ...]] = {}
 
     def read(
@@ -313,44 +300,8 @@ class LogReader:
     # the tail --------------------------------------------------------------------------------------------
 
     def journaled(self) -> list[Journaled]:
-        """Rows that are in no segment: of this process from memory, of others from their journals.
-
-        Of a damaged journal only what stands before the damage, or nothing; it is logged once. Its events
-        are in no log yet, and whoever writes on this machine must not be stopped by them.
-        """
-        own = self._own_rows()
-        found = [own] if own is not None and own[1] else []
-        if self._folder is None:
-            return found
-        with self._lock:
-            contents = {}
-            for path in self._folder.journals():
-                if own is not None and path.name.startswith(own[0]):
-                    continue
-                content = self._journal(path)
-                if content is not None and content.header.get("store_id", self._store_id) == self._store_id:
-                    contents[path] = content
-                    found.append((content.header["writer"], list(content.rows), content.header))
-            self._journals = contents
-        return found
-
-    def _journal(self, path: Path) -> JournalContent | None:
-        known, damage = self._journals.get(path), self._damaged.get(path)
-        if damage is not None and damage == _mark(path):
-            return known
-        content = None
-        try:
-            content = read_journal(path, known, good_prefix=True)
-            found: EventStoreError | None = content.damage if content else None
-        except FormatError as error:
-            found = error
-        if found is None:
-            self._damaged.pop(path, None)
-            return content
-        if damage is None:
-            logger.error("the tail is read without what a journal holds behind its damage: %s", found)
-        self._damaged[path] = _mark(path)
-        return content
+        """Rows that are in no segment; see `JournaledRows.read`."""
+        return self._journaled.read()
 
     def _tail(
         self,
@@ -440,15 +391,6 @@ class LogReader:
             if idle_seconds is not None and time.monotonic() - quiet_since >= idle_seconds:
                 return
             stop.wait(poll_seconds)
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    """Size and time of a file, which tell whether to read it again; zeros if it is gone."""
-    try:
-        about = path.stat()
-    except OSError:
-        return 0, 0
-    return about.st_size, about.st_mtime_ns
 
 
 def _batches(tables: Iterable[pa.Table], limit: int | None) -> Iterator[pa.RecordBatch]:

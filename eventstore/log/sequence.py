@@ -122,15 +122,18 @@ class SealSequence:
             self._unsealed.forget_sealed(after)
         return after
 
+    def known(self) -> Snapshot:
+        """Return the sequence as of the last refresh."""
+        with self._lock:
+            return self._now or self.refresh()
+
     def head(self) -> Head:
         """Return where the sealed log ends now."""
         return _head(self.refresh())
 
     def sealed_end(self, writer: str) -> int:
         """One past the last sealed sequence of `writer`, as of the last refresh."""
-        with self._lock:
-            now = self._now or self.refresh()
-            return now.writers.get(WriterId(writer), 0)
+        return self.known().writers.get(WriterId(writer), 0)
 
     def level_is_sealed(self, event: EventId) -> bool:
         """Whether the event has a position, as of the last refresh."""

@@ -4,6 +4,7 @@ from eventstore.segment.compacted import (
     BLOCK_BYTES,
     BLOCK_ROWS,
     CompactedEncoder,
+    laid_out,
     read_blocks,
     read_compacted,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "describe",
     "digest_in",
     "encode_segment",
+    "laid_out",
     "missing",
     "read_blocks",
     "read_compacted",

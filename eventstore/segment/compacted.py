@@ -23,11 +23,11 @@ from eventstore.segment.facts import Segment, SegmentFile, combined
 from eventstore.segment.opening import META, damaged, opened, other_store, raw_hashes, with_nulls
 from eventstore.segment.own import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 
-__all__ = ["BLOCK_BYTES", "BLOCK_ROWS", "CompactedEncoder", "read_blocks", "read_compacted"]
+__all__ = ["BLOCK_BYTES", "BLOCK_ROWS", "CompactedEncoder", "laid_out", "read_blocks", "read_compacted"]
 
 BLOCK_ROWS = 262_144
 """Most rows of a block: what a reader puts back in order at once."""
-BLOCK_BYTES = 128 * 1024 * 1024
+BLOCK_BYTES = 64 * 1024 * 1024
 """Uncompressed bytes beyond which a block ends, if it has as few rows as that."""
 _PAGE_BYTES = 8 * 1024 * 1024
 """A page of small values that compresses well against each other; small ones cost a fifth of the file."""
@@ -92,14 +92,20 @@ class CompactedEncoder:
         """Bytes so far."""
         return int(self._sink.tell())
 
-    def add(self, block: pa.Table) -> None:
-        """Add a block: consecutive positions in order, ``position`` first, at least one row."""
+    def add(self, block: pa.Table, rows: pa.Table | None = None) -> None:
+        """Add a block: consecutive positions in order, ``position`` first, at least one row.
+
+        Parameters
+        ----------
+        rows
+            The same as `laid_out` returns them, where that is at hand.
+        """
         for raw in raw_hashes(block["event_hash"]):
             self._digest.update(raw)
-        rows = block.combine_chunks()
-        rows = rows.take(pc.sort_indices(rows, [("kind", "ascending"), ("position", "ascending")]))
+        if rows is None:
+            rows = laid_out(block)
         start = 0
-        for end in pc.run_end_encode(rows["kind"].combine_chunks()).run_ends.to_pylist():
+        for end in pc.run_end_encode(rows["kind"].chunk(0)).run_ends.to_pylist():
             group = rows.slice(start, end - start)
             most = group.num_rows * ROW_GROUP_BYTES // max(1, group.nbytes)
             self._writer.write_table(group, row_group_size=max(1, min(ROW_GROUP_ROWS, most)))
@@ -129,6 +135,18 @@ class CompactedEncoder:
         return SegmentFile(combined(originals, path=path, digest=digest, size_bytes=len(data)), data)
 
 
+def laid_out(block: pa.Table) -> pa.Table:
+    """Return the rows of a block as a file has them: by kind, then by position."""
+    return _in_order(block, pc.sort_indices(block, [("kind", "ascending"), ("position", "ascending")]))
+
+
+def _in_order(table: pa.Table, order: pa.Array) -> pa.Table:
+    """Return the rows in this order, each column in one piece."""
+    # Column by column, so that only one of them is there twice more than it must be.
+    columns = [pa.concat_arrays(table.column(n).chunks).take(order) for n in range(table.num_columns)]
+    return pa.table(columns, schema=table.schema)
+
+
 def read_compacted(
     storage: Storage,
     path: str,
@@ -151,7 +169,7 @@ def read_compacted(
     start, end
         Blocks without a position in this half-open range are not read; the others are not cut.
     raw
-        The file's bytes, where they are at hand.
+        The file's bytes, where they are at hand; else only what is needed is fetched.
     store_id
         The store that the footer has to name; None takes any.
 
@@ -161,7 +179,7 @@ def read_compacted(
         As `read_segment`.
     """
     name = layout.parse_compacted(path)
-    with opened(storage, path, raw) as (file, footer):
+    with opened(storage, path, raw, ranged=True) as (file, footer):
         if name is None or (name.first_position, name.end_position) != (
             footer["first_position"],
             footer["end_position"],
@@ -183,15 +201,14 @@ def read_compacted(
                 if wanted:
                     table = file.read_row_groups(wanted, columns=["position", *there])
                     if len(wanted) > 1:
-                        table = table.combine_chunks()
-                        table = table.take(pc.sort_indices(table["position"]))
+                        table = _in_order(table, pc.sort_indices(table["position"]))
                     yield with_nulls(table, ["position", *asked])
             first = after
 
 
 def read_blocks(storage: Storage, path: str) -> tuple[int, ...]:
     """Return how many rows each block of a compacted segment has; raises like `read_compacted`."""
-    with opened(storage, path, footer_only=True) as (_, footer):
+    with opened(storage, path, ranged=True) as (_, footer):
         return tuple(int(rows) for rows in footer["blocks"])
 
 

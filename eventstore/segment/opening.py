@@ -79,16 +79,16 @@ def check_bytes(path: str, raw: bytes) -> None:
 
 @contextlib.contextmanager
 def opened(
-    storage: Storage, path: str, raw: bytes | None = None, *, footer_only: bool = False
+    storage: Storage, path: str, raw: bytes | None = None, *, ranged: bool = False
 ) -> Iterator[tuple[pq.ParquetFile, Mapping[str, Any]]]:
     """Open a segment and check its footer and the types of its columns; yields the file and the footer.
 
     Errors of Arrow and of the filesystem inside the block come out as ours. A remote file is fetched whole,
-    unless `footer_only`.
+    unless only `ranged` parts of it are to be read.
     """
     with (
         translated(path, storage),
-        _source(storage, path, raw, footer_only=footer_only) as source,
+        _source(storage, path, raw, ranged=ranged) as source,
         pq.ParquetFile(source, page_checksum_verification=True) as file,
     ):
         yield file, check_footer(path, file)
@@ -120,9 +120,9 @@ def translated(path: str, storage: Storage) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _source(storage: Storage, path: str, raw: bytes | None, *, footer_only: bool) -> Iterator[Any]:
+def _source(storage: Storage, path: str, raw: bytes | None, *, ranged: bool) -> Iterator[Any]:
     local = storage.local_path(path)
-    if raw is None and local is None and footer_only:
+    if raw is None and local is None and ranged:
         with storage.open(path) as stream:
             yield pa.PythonFile(stream, mode="r")
     elif raw is not None or local is None:

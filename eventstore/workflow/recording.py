@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from eventstore.errors import EventStoreError
 from eventstore.events import EntityType, Event, TaskRecorded, ValueRecorded
 from eventstore.tags import record_tags
-from eventstore.value import Described, Value, ValueTypes, default_types, iter_values, not_picklable
+from eventstore.value import Described, ValueTypes, default_types, iter_values, not_picklable
 from eventstore.workflow.identity import Identity
 
 __all__ = ["Batch", "Lookup", "Pulse", "Recorder", "Recording", "Stored", "Values"]
@@ -175,11 +175,10 @@ class Batch:
 
     def _state(self, value: Any, described: Described) -> None:
         inside: dict[str, None] = {}
-        if not isinstance(value, Value):
-            for part in iter_values(value):
-                found = self._recorder.describe(part, f"a {type(part).__name__} in a value")
-                inside[found.value_hash] = None
-                self.value(part, found)
+        for part in self._recorder.types.iter_subvalues(value):
+            found = self._recorder.describe(part, f"a {type(part).__name__} in a value")
+            inside[found.value_hash] = None
+            self.value(part, found)
         data = described.data
         large = len(data) > INLINE_BYTES
         self.add(

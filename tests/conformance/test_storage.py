@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +214,14 @@ def test_listing_is_deep_sorted_and_sized(storage: FsspecStorage) -> None:
     expected = ["s/10/a", "s/2/a", "s/2/b", "s/z"]
     assert storage.files("s") == [Entry(path, len(path)) for path in expected]
     assert [entry.path for entry in storage.files()] == [*expected, "sx/1", "t"]
+
+
+def test_listing_says_when_a_file_was_written(storage: FsspecStorage) -> None:
+    """By the place's clock, which is near ours here; cleaning counts the age of leftovers from it."""
+    storage.put("s/new", b"x")
+    (entry,) = storage.files("s")
+    assert entry.modified_at is not None
+    assert abs(entry.modified_at - time.time()) < 600
 
 
 def test_listing_where_nothing_is_gives_nothing(storage: FsspecStorage) -> None:

@@ -324,7 +324,7 @@ def test_a_file_that_does_not_read_back_is_not_published(
     _grown(place)
     real = CompactedEncoder.add
 
-    def add(self: CompactedEncoder, block: pa.Table) -> None:
+    def add(self: CompactedEncoder, block: pa.Table, _rows: pa.Table) -> None:
         cells = block[column].to_pylist()
         if block["position"][0].as_py() <= row <= block["position"][-1].as_py():
             place = row - block["position"][0].as_py()

@@ -24,6 +24,7 @@ from tables_kit import ALL, any_events, assert_tables, handle_events, shrink, ta
 
 from eventstore import EventStore, EventStoreError
 from eventstore.filesystem import open_storage
+from eventstore.log.compaction import CompactionGoals
 from eventstore.testing import FaultPlan, FaultyStorage, When
 from projections import ProjectionRegistry, content_digest, open_tables, rebuild, refresh
 from projections.builder import SCRATCH
@@ -90,6 +91,17 @@ class TablesMachine(RuleBasedStateMachine):
         """One writer dies."""
         self.stores.pop().abandon()
 
+    @rule(events=st.integers(2, 40), block_rows=st.integers(1, 8), clean=st.booleans())
+    def compact(self, events: int, block_rows: int, clean: bool) -> None:
+        """Segments become fewer and larger, and what they replace may go: no table can tell."""
+        root = self.store.head().root
+        goals = CompactionGoals(events=events, least_files=2, block_rows=block_rows)
+        self.store.compact(goals=goals)
+        if clean:
+            self.store.clean(grace=dt.timedelta(0))
+        if self.store.head().size and root != self.store.head().root:
+            assert self.store.verify().ok, "compaction seals what is durable first"
+
     # the tables ------------------------------------------------------------------------------------------
 
     @rule(numbers=some, merge=st.sampled_from(["tiers", "tiers", "all"]), memory=MEMORY)
@@ -120,18 +132,22 @@ class TablesMachine(RuleBasedStateMachine):
         at=st.integers(0, 10_000),
         when=st.sampled_from([When.BEFORE, When.AFTER]),
         merge=st.sampled_from(["tiers", "all"]),
-        anew=st.booleans(),
+        what=st.sampled_from(["refresh", "rebuild", "compact", "clean"]),
     )
-    def crash(self, at: int, when: When, merge: Any, anew: bool) -> None:
-        """A disk fails at some storage operation of a refresh or rebuild: nothing wrong is ever seen."""
+    def crash(self, at: int, when: When, merge: Any, what: str) -> None:
+        """A disk fails at some storage operation of what changes files: nothing wrong is ever seen."""
         plan = FaultPlan(only=frozenset({"put", "create", "delete", "polars_source"}))
         storage = FaultyStorage(open_storage(self.url), plan)
         broken = open_store(self.url, storage=storage, state_dir=self.folder / "broken")
         plan.at, plan.when, plan.number = at % 40, when, errno.ENOSPC
         done: set[str] = set()
         try:
-            if anew:
+            if what == "rebuild":
                 done = set(rebuild(broken, registry=self.registry))
+            elif what == "compact":
+                broken.compact(goals=CompactionGoals(events=10, least_files=2, block_rows=3))
+            elif what == "clean":
+                broken.clean(grace=dt.timedelta(0))
             else:
                 done = set(refresh(broken, registry=self.registry, merge=merge))
         except EventStoreError:
@@ -190,6 +206,7 @@ class TablesMachine(RuleBasedStateMachine):
             store = self.store
             store.recover()
             store.seal()
+            assert store.verify().ok
             refresh(store, registry=self.registry)
             tables = open_tables(store, registry=self.registry)
             contents = {name: view.content() for name, view in tables.views.items()}

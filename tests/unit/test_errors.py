@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import pickle
 
 import pytest
@@ -20,12 +21,16 @@ TREE = {
     "StateError": ("state", ()),
     "StorageError": ("storage", (OSError,)),
 }
-CLASSES = [getattr(errors, name) for name in TREE]
+LEAVES = {
+    "FileMissingError": ("file_not_found", (errors.NotFoundError, FileNotFoundError), errno.ENOENT),
+    "FilePermissionError": ("no_permission", (StorageError, PermissionError), errno.EACCES),
+}
+CLASSES = [getattr(errors, name) for name in (*TREE, *LEAVES)]
 
 
 def test_the_tree_has_exactly_the_documented_leaves() -> None:
     """Every class of the room is in the documented tree, and nothing else is."""
-    assert set(errors.__all__) == {*TREE, "EventStoreError"}
+    assert set(errors.__all__) == {*TREE, *LEAVES, "EventStoreError"}
 
 
 @pytest.mark.parametrize("name", TREE)
@@ -68,3 +73,12 @@ def test_a_storage_error_always_says_whether_retrying_helps(transient: bool) -> 
     """`transient` is there, also after pickling, and is False unless it was said."""
     assert pickle.loads(pickle.dumps(StorageError("x", transient=transient))).transient is transient
     assert StorageError("x").transient is False
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_errors_of_files_are_the_builtin_ones_too(name: str) -> None:
+    """Whoever handles Python's own error for a file handles ours: class, number and file name."""
+    code, bases, number = LEAVES[name]
+    error = pickle.loads(pickle.dumps(getattr(errors, name)("what", path="a/b")))
+    assert type(error).__bases__ == bases
+    assert (error.code, error.errno, error.filename, error.path) == (code, number, "a/b", "a/b")

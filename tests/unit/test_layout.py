@@ -14,6 +14,8 @@ from eventstore.ids import Digest, WriterId
 DIGEST = "0123456789abcdef" * 4
 WRITER = "01jd9f3m0000000000000000zz"
 SEGMENT = f"segments/2026/11/22/{WRITER}-000000000007-{DIGEST}.parquet"
+COMPACTED = f"compacted/00000000000000000005-00000000000000000025-{DIGEST}.parquet"
+ARCHIVE = "seals/archive-00000000000000000001-00000000000000000063.jsonl.zst"
 digests = st.text("0123456789abcdef", min_size=64, max_size=64).map(Digest)
 writers = st.from_regex(ids.WRITER_PATTERN, fullmatch=True).map(WriterId)
 days = st.datetimes(timezones=st.just(dt.UTC)).map(layout.segment_day)
@@ -34,6 +36,27 @@ def test_seal_and_snapshot_paths_read_back(number: int) -> None:
     seal, snapshot = layout.seal_path(number), layout.snapshot_path(number)
     assert (layout.parse_seal(seal), layout.parse_seal(snapshot)) == (number, None)
     assert (layout.parse_snapshot(snapshot), layout.parse_snapshot(seal)) == (number, None)
+
+
+@given(st.integers(0, 10**20 - 2), st.integers(1, 10**6), digests)
+def test_compacted_paths_read_back(first: int, count: int, digest: Digest) -> None:
+    """First and end position and digest come back; a range that is empty is nobody's."""
+    end = min(first + count, 10**20 - 1)
+    name = layout.parse_compacted(layout.compacted_path(first, end, digest))
+    assert name == layout.CompactedName(first, end, digest)  # type: ignore[arg-type]
+    assert layout.parse_compacted(layout.compacted_path(end, first, digest)) is None
+    assert layout.parse_segment(layout.compacted_path(first, end, digest)) is None
+
+
+@given(st.integers(1, 10**20 - 2), st.integers(0, 10**6))
+def test_archive_paths_read_back(first: int, more: int) -> None:
+    """First and last number come back; neither a seal nor a snapshot is taken for one."""
+    last = min(first + more, 10**20 - 1)
+    path = layout.archive_path(first, last)
+    assert layout.parse_archive(path) == layout.ArchiveName(first, last)
+    assert (layout.parse_seal(path), layout.parse_snapshot(path)) == (None, None)
+    assert layout.parse_archive(layout.archive_path(last + 1, first)) is None
+    assert layout.parse_archive(layout.archive_path(0, last)) is None
 
 
 @given(st.lists(st.integers(0, 10**20 - 1), max_size=6))
@@ -61,6 +84,8 @@ def test_paths_are_those_of_the_format() -> None:
     assert layout.segment_path("2026/11/22", WRITER, 7, DIGEST) == SEGMENT
     assert layout.seal_path(1) == "seals/00000000000000000001.json"
     assert layout.snapshot_path(64) == "seals/snapshot-00000000000000000064.parquet"
+    assert layout.compacted_path(5, 25, DIGEST) == COMPACTED
+    assert layout.archive_path(1, 63) == ARCHIVE
     assert layout.value_path(DIGEST) == f"values/01/{DIGEST[2:]}.zst"
     assert layout.projection_folder("jobs", 2) == "projections/jobs/v2"
     assert layout.subscription_path("mail", 3) == "subscriptions/mail/00000000000000000003.json"
@@ -81,7 +106,16 @@ def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "parse", ["parse_segment", "parse_seal", "parse_snapshot", "parse_subscription", "parse_value"]
+    "parse",
+    [
+        "parse_segment",
+        "parse_compacted",
+        "parse_seal",
+        "parse_archive",
+        "parse_snapshot",
+        "parse_subscription",
+        "parse_value",
+    ],
 )
 @pytest.mark.parametrize(
     "path",
@@ -100,6 +134,14 @@ def test_the_day_of_a_segment_is_utc(moment: dt.datetime, day: str) -> None:
         SEGMENT.replace(WRITER, WRITER[:-1] + "l"),
         SEGMENT.replace(DIGEST, DIGEST.upper()),
         SEGMENT.replace("000000000007", "7"),
+        COMPACTED.replace("25-", "05-"),
+        COMPACTED.replace("00000000000000000005", "5"),
+        COMPACTED.replace("compacted/", "compacted/x/"),
+        COMPACTED.replace(DIGEST, DIGEST[1:]),
+        COMPACTED + "\n",
+        ARCHIVE.replace("00000000000000000001", "00000000000000000064"),
+        ARCHIVE.replace("jsonl", "json"),
+        ARCHIVE.replace("seals/", "seals/../seals/"),
         "seals/1.json",
         "seals/" + "٣" * 20 + ".json",
         "seals/.tmp-0123456789abcdef",

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import tools.bench.appending
+import tools.bench.compacting
+import tools.bench.files
 import tools.bench.lookups
 import tools.bench.peers
 import tools.bench.reading
 import tools.bench.tables
+import tools.bench.values
 import tools.bench.writing  # noqa: F401 - each registers its benchmarks
 from tools.bench.campaign import BENCHMARKS, Settings
 from tools.bench.measure import Row, report

@@ -82,14 +82,14 @@ def segments(tables: Iterator[pa.Table], store_id: str) -> Iterator[SegmentFile]
         yield encode_segment(table, day=day, store_id=store_id)
 
 
-def lay_down(folder: str, state: str, size: int, seed: int) -> dict[str, Any]:
-    """Fill a new store; runs in a child, so that the parent's memory stays small.
+def lay_down(folder: str, state: str, size: int, seed: int, rows: int = ROWS_PER_SEGMENT) -> dict[str, Any]:
+    """Fill a new store, `rows` events a segment; in a child, so that the parent's memory stays small.
 
     Large values are left out, so that the folder holds the log alone.
     """
     gc.disable()
     with EventStore.open(folder, create=True, state_dir=state, auto_seal=False) as store:
-        tables = generate_tables(size, seed=seed, rows_per_table=ROWS_PER_SEGMENT, writer=new_writer_id())
+        tables = generate_tables(size, seed=seed, rows_per_table=rows, writer=new_writer_id())
         facts = {"events": 0, "jobs": 0, "value_bytes": 0}
         for table in tables:
             file = next(segments(iter([table]), store.store_id))
@@ -102,9 +102,16 @@ def lay_down(folder: str, state: str, size: int, seed: int) -> dict[str, Any]:
     return facts
 
 
-def campaign_store(settings: Settings) -> tuple[Path, dict[str, Any]]:
-    """Return a sealed store of ``settings.size`` events, made once for all benchmarks, and its facts."""
-    folder = settings.folder / f"campaign-{settings.size}-{settings.seed}"
+def campaign_store(settings: Settings, *, rows: int = ROWS_PER_SEGMENT) -> tuple[Path, dict[str, Any]]:
+    """Return a sealed store of ``settings.size`` events, made once for all benchmarks, and its facts.
+
+    Parameters
+    ----------
+    rows
+        Events of a segment.
+    """
+    small = "" if rows == ROWS_PER_SEGMENT else f"-by-{rows}"
+    folder = settings.folder / f"campaign-{settings.size}-{settings.seed}{small}"
     note = settings.folder / f"{folder.name}.json"
     if not note.exists():
         made = run_child(
@@ -113,6 +120,7 @@ def campaign_store(settings: Settings) -> tuple[Path, dict[str, Any]]:
             state=str(settings.state()),
             size=settings.size,
             seed=settings.seed,
+            rows=rows,
         )
         note.write_text(json.dumps({**made.result, "seconds": made.seconds}))
     return folder, json.loads(note.read_text())

@@ -30,6 +30,7 @@ _KNOWN = (
     layout.parse_snapshot,
     layout.parse_subscription,
     layout.parse_value,
+    layout.parse_dictionary,
 )
 
 

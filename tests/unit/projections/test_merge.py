@@ -125,6 +125,17 @@ def test_only_a_little_is_read_ahead() -> None:
     assert done == 1200
 
 
+def test_the_order_of_many_rows_with_one_key_is_kept() -> None:
+    """Also where a sort that is not stable would mix them up: each key has the first row's cells."""
+    count, sequences = 3_000, 4
+    keys = [(f"{number:06}", 0) for number in range(count)]
+    states = [rows(BY_FIRST, keys, first=count * number).sort("a") for number in range(sequences)]
+    [batch] = merged(BY_FIRST, [[state] for state in states])
+    assert batch["position"].to_list() == list(range(count))
+    last = states[-1].select("a", "last")
+    assert batch.select("a", "last").equals(last)
+
+
 def test_nothing_gives_nothing() -> None:
     """No sequences, sequences without batches, and batches without rows yield no batch."""
     empty = BY_BOTH.state_schema.to_frame()

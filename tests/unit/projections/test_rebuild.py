@@ -49,6 +49,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[EventStore]
         yield store
 
 
+in_a_folder = pytest.mark.parametrize("store", ["folder"], indirect=True)
+"""For what does not depend on where the store is, and takes its time."""
+
+
 def history() -> list[Any]:
     """Return a small history that touches most tables."""
     jobs = [f"job{n}" for n in range(6)]
@@ -129,6 +133,7 @@ def assert_equal(found: dict[str, pl.DataFrame], store: EventStore, until: int) 
         assert found[one.name].equals(table_from(one, events)), one.name
 
 
+@in_a_folder
 @pytest.mark.parametrize(("batch_rows", "memory_bytes"), [(1, 1), (4, 10_000), (4, 10**9), (1000, 1)])
 def test_neither_batches_nor_memory_change_a_table(
     store: EventStore, batch_rows: int, memory_bytes: int
@@ -139,6 +144,7 @@ def test_neither_batches_nor_memory_change_a_table(
     assert_equal(found, store, len(history()))
 
 
+@in_a_folder
 def test_what_does_not_fit_into_memory_goes_to_scratch_files(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +168,7 @@ def test_what_does_not_fit_into_memory_goes_to_scratch_files(
     assert list((store.local_folder / SCRATCH).iterdir()) == []
 
 
+@in_a_folder
 def test_waiting_states_are_merged_under_way(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long fold merges its partial states now and then; the tables are the same."""
     fill(store, history())
@@ -170,6 +177,7 @@ def test_waiting_states_are_merged_under_way(store: EventStore, monkeypatch: pyt
     assert_equal(found, store, len(history()))
 
 
+@in_a_folder
 @pytest.mark.parametrize("until", [0, 4, 15])
 def test_a_fold_may_end_before_the_head(store: EventStore, until: int) -> None:
     """Only the events below the asked position are folded."""

@@ -117,7 +117,7 @@ def test_events_of_other_kinds_move_the_position_only(place: Noted) -> None:
 def test_the_number_of_runs_stays_logarithmic(place: Noted) -> None:
     """Over many refreshes runs are merged by size: few at any time, and rows are written a few times each."""
     total, rows_written = 100, 0
-    for _ in range(40):
+    for _ in range(25):
         add(place.store, *jobs(total, total + 5))
         total += 5
         place.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,21 +89,34 @@ def new() -> list[Any]:
     ]
 
 
-@pytest.fixture(params=["memory", "folder"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
-    """A store whose tables have a first run and several newer ones."""
-    place = memory_url() if request.param == "memory" else tmp_path / "store [1]"
+def fill(store: EventStore) -> None:
+    """Give the tables of an empty store a first run and several newer ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("projections.builder._TIER", 0)
-        with open_store(place) as store:
-            store.append(*old())
+        store.append(*old())
+        store.seal()
+        rebuild(store, registry=ALL)
+        for start in range(0, len(new()), 4):
+            store.append(*new()[start : start + 4])
             store.seal()
-            rebuild(store, registry=ALL)
-            for start in range(0, len(new()), 4):
-                store.append(*new()[start : start + 4])
-                store.seal()
-                refresh(store, registry=ALL)
-            yield store
+            refresh(store, registry=ALL)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that is filled once, to be copied."""
+    folder = tmp_path_factory.mktemp("filled") / "store"
+    with open_store(folder) as store:
+        fill(store)
+    return folder
+
+
+@pytest.fixture
+def store(filled: Path, tmp_path: Path) -> Iterator[EventStore]:
+    """A store whose tables have a first run and several newer ones."""
+    shutil.copytree(filled, tmp_path / "store [1]")
+    with open_store(tmp_path / "store [1]") as store:
+        yield store
 
 
 def views(store: EventStore) -> dict[str, View]:
@@ -117,6 +131,14 @@ def test_a_table_of_runs_is_the_table(store: EventStore) -> None:
     store.append(*jobs(13, 15), ended(13), call("two", "z", second=9))
     store.seal()
     assert_tables(store, open_tables(store, fresh="sealed", registry=ALL))
+
+
+def test_so_it_is_where_files_have_no_paths() -> None:
+    """In memory, as on remote storage, files are read through the storage."""
+    with open_store(memory_url()) as store:
+        fill(store)
+        assert_tables(store, open_tables(store, registry=ALL))
+        assert_tables(store, open_tables(store, registry=ALL, at=25))
 
 
 def test_it_is_the_same_by_the_streaming_engine(store: EventStore) -> None:
