@@ -115,7 +115,7 @@ class KeyedDelta:
         """Return sequences of sorted batches of the state; to be read once."""
         rest = self._sorted()
         # Many sequences at once: each gets a smaller part of the memory.
-        rows = SPILL_ROWS * max(1, min(4, 16 // max(1, len(self._spilled))))
+        rows = SPILL_ROWS * max(1, min(16, 48 // max(1, len(self._spilled))))
         return [
             *(one.chunks(rows) for one in self._spilled),
             *([sorted_chunks(rest, CHUNK_ROWS)] if rest.height else []),

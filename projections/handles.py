@@ -38,15 +38,35 @@ class _Handle:
 
 
 class _HandleFold:
+    """Folds event by event, over those states alone that events can touch; the others stay as they are."""
+
     def __init__(self, recipe: HandlesProjection, state: pl.DataFrame | None) -> None:
         self._schema = recipe.state_schema
+        self._rest = self._schema.to_frame() if state is None else state
         self._handles: dict[str, _Handle] = {}
-        if state is not None:
-            for hash_, position, name, key, value_hash, is_valid, children in state.iter_rows():
-                known = dict.fromkeys(children)
-                self._handles[hash_] = _Handle(position, name, key, value_hash, is_valid, known)
+
+    def _take(self, events: pl.DataFrame) -> None:
+        """Take from the rest what events speak of: of a rollback all of its name, and their children."""
+        rolled_back = events.filter(pl.col("kind") == "handle.rolled_back")["handle_name"]
+        names = set(rolled_back.drop_nulls())
+        spoken = [events["handle_hash"], events["parents"].explode()]
+        of_this_name = pl.col("handle_name").is_in(sorted(names))
+        if names:
+            of_name = self._rest.filter(of_this_name)
+            taken_before = [one for one in self._handles.values() if one.name in names]
+            known = {child for one in taken_before for child in one.children}
+            spoken += [of_name["children"].explode(), pl.Series(list(known), dtype=pl.String)]
+        wanted = pl.col("handle_hash").is_in(pl.concat(spoken).drop_nulls().unique().implode())
+        taken = self._rest.with_columns(taken=wanted | of_this_name)
+        rows = taken.filter("taken").drop("taken").iter_rows()
+        for hash_, position, name, key, value_hash, is_valid, children in rows:
+            known_children = dict.fromkeys(children)
+            self._handles[hash_] = _Handle(position, name, key, value_hash, is_valid, known_children)
+        self._rest = taken.filter(~pl.col("taken")).drop("taken")
 
     def add(self, events: pl.DataFrame) -> None:
+        if self._rest.height:
+            self._take(events)
         columns = ("position", "kind", "handle_hash", "handle_name", "handle_key", "value_hash", "parents")
         for position, kind, hash_, name, key, value_hash, parents in events.select(columns).iter_rows():
             if hash_ is None:  # erased
@@ -86,7 +106,7 @@ class _HandleFold:
             (hash_, one.position, one.name, one.key, one.value_hash, one.is_valid, list(one.children))
             for hash_, one in self._handles.items()
         ]
-        return pl.DataFrame(rows, schema=self._schema, orient="row")
+        return pl.concat([self._rest, pl.DataFrame(rows, schema=self._schema, orient="row")])
 
 
 class HandlesProjection(Projection):

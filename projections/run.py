@@ -30,11 +30,13 @@ Role = Literal["state", "table"]
 CHUNK_ROWS = 32_768
 """Rows of a row group, and of a batch in which a run is read."""
 
-_FILE_ROWS = 262_144
-_MOST_ROWS = 1_048_576
+_FILE_ROWS = 131_072
+_MOST_ROWS = 393_216
 """Rows that a writer holds back at most."""
 _SLICE_POSITIONS = 4_194_304
-"""Rows of a finished table whose positions fall into one range of this length lie together, sorted by key."""
+"""Rows of a finished table whose positions fall into one range of this length, at least, lie together."""
+_MOST_SLICES = 4
+"""A table has about so many of these ranges at most: rows of all of them wait at once to fill files."""
 _SAMPLE_ROWS = 1_024
 _ZSTD_LEVEL = 1
 """Tables are mostly hashes, which a higher level makes slower to write and no smaller."""
@@ -162,7 +164,9 @@ class RunWriter:
             self._state.add(state)
         if self._table is not None:
             table = self._recipe.table(state)
-            self._table.add(table, by_position=table.schema.get("position") == pl.Int64)
+            placed = table.schema.get("position") == pl.Int64
+            length = max(_SLICE_POSITIONS, -(-self._until // _MOST_SLICES))
+            self._table.add(table, slice_positions=length if placed else None)
 
     def close(self) -> Run:
         """Write what is left and return the run."""
@@ -203,9 +207,9 @@ class _Files:
         self.digest = ContentDigest(schema, key)
         self.written: list[RunFile] = []
 
-    def add(self, frame: pl.DataFrame, *, by_position: bool = False) -> None:
+    def add(self, frame: pl.DataFrame, *, slice_positions: int | None = None) -> None:
         self.digest.add(frame)
-        for number, rows in _by_slice(frame) if by_position else [(0, frame)]:
+        for number, rows in _by_slice(frame, slice_positions) if slice_positions else [(0, frame)]:
             self._waiting.setdefault(number, []).append(rows)
             self._rows[number] = self._rows.get(number, 0) + rows.height
             if self._rows[number] >= _FILE_ROWS:
@@ -257,10 +261,10 @@ def _encoded(part: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _by_slice(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+def _by_slice(frame: pl.DataFrame, positions: int) -> Iterator[tuple[int, pl.DataFrame]]:
     if not frame.height:
         return
-    numbers = frame["position"].fill_null(0) // _SLICE_POSITIONS
+    numbers = frame["position"].fill_null(0) // positions
     low, high = int(_whole(numbers.min())), int(_whole(numbers.max()))
     if low == high:
         yield low, frame

@@ -22,7 +22,7 @@ from eventstore import Storage, open_storage
 
 __all__ = ["SPILL_ROWS", "Scratch", "SpilledRows"]
 
-SPILL_ROWS = 16_384
+SPILL_ROWS = 4_096
 """Rows of a row group of a scratch file; to read in multiples of this reads each once."""
 
 _LOCK = "lock"
