@@ -38,6 +38,10 @@ _MERGE_ROWS = 500_000
 """Waiting states are merged when as many rows wait, or as many as the merged state has if that is more."""
 
 
+_FEW_ROWS = 10_000
+"""A batch gives a small table so few rows."""
+
+
 class EventSource(Protocol):
     """What of a store a fold reads."""
 
@@ -82,7 +86,7 @@ class KeyedDelta:
 
     def add(self, events: pl.DataFrame) -> None:
         """Fold the next events."""
-        partial = self.recipe.partial(events)
+        partial = _compacted(self.recipe.partial(events))
         self._states.append(partial)
         self._waiting += partial.height
         if self._waiting >= max(_MERGE_ROWS, self._states[0].height):
@@ -132,6 +136,14 @@ class KeyedDelta:
             )
         )
         return pl.concat(batches) if batches else self.recipe.state_schema.to_frame()
+
+
+def _compacted(state: pl.DataFrame) -> pl.DataFrame:
+    """Return rows whose texts are their own: else few rows keep the texts of their whole batch in memory."""
+    if state.height > _FEW_ROWS:
+        return state  # these are spilled before long
+    texts = [name for name, dtype in state.schema.items() if dtype == pl.String]
+    return state.with_columns(pl.concat_str([pl.col(name), pl.lit("")]).alias(name) for name in texts)
 
 
 class StateDelta:
