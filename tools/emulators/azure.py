@@ -35,8 +35,11 @@ def why_not() -> str | None:
     return None
 
 
+_INSTALL_SECONDS = 180
+
+
 def install() -> int:
-    """Install Azurite by npm unless it is there; returns npm's exit code."""
+    """Install Azurite by npm unless it is there; returns npm's exit code, or 1 if it takes too long."""
     npm = shutil.which("npm")
     if npm is None:
         print("npm is not installed", file=sys.stderr)
@@ -44,9 +47,12 @@ def install() -> int:
     if _MAIN.exists():
         return 0
     options = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel", "error")
-    return subprocess.run(
-        [npm, "install", "--prefix", str(AZURITE), *options, f"azurite@{VERSION}"], check=False
-    ).returncode
+    command = [npm, "install", "--prefix", str(AZURITE), *options, f"azurite@{VERSION}"]
+    try:
+        return subprocess.run(command, check=False, timeout=_INSTALL_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        shutil.rmtree(AZURITE, ignore_errors=True)
+        return 1
 
 
 def connection_string(port: int) -> str:
