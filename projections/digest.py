@@ -81,9 +81,9 @@ class _Column:
         if cells.null_count():
             nulls = cells.is_null().arg_true().cast(pl.UInt64) + row
             self._nulls.update(_fixed(nulls))
-        self._add(cells)
+        self._add(cells, row)
 
-    def _add(self, cells: pl.Series) -> None:
+    def _add(self, cells: pl.Series, _row: int, /) -> None:
         self._cells.update(_fixed(cells.to_physical().fill_null(0)))
 
     def streams(self) -> Iterator[bytes]:
@@ -95,12 +95,12 @@ class _Column:
 
 
 class _Decimals(_Column):
-    def _add(self, cells: pl.Series) -> None:
+    def _add(self, cells: pl.Series, _row: int, /) -> None:
         self._cells.update(_fixed(cells.fill_null(0)))
 
 
 class _Flags(_Column):
-    def _add(self, cells: pl.Series) -> None:
+    def _add(self, cells: pl.Series, _row: int, /) -> None:
         self._cells.update(_fixed(cells.cast(pl.UInt8).fill_null(0)))
 
 
@@ -109,7 +109,7 @@ class _Bytes(_Column):
         super().__init__()
         self._data = hashlib.sha256()
 
-    def _add(self, cells: pl.Series) -> None:
+    def _add(self, cells: pl.Series, _row: int, /) -> None:
         filled = cells.cast(pl.Binary).fill_null(b"").rechunk()
         self._cells.update(_fixed(filled.bin.size().cast(pl.UInt32)))
         array = filled.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -128,7 +128,7 @@ class _List(_Column):
         super().__init__(items)
         self._items, self._count = items, 0
 
-    def _add(self, cells: pl.Series) -> None:
+    def _add(self, cells: pl.Series, _row: int, /) -> None:
         lengths = cells.list.len()
         self._cells.update(_fixed(lengths.cast(pl.UInt32).fill_null(0)))
         items = cells.filter(lengths > 0).explode().rechunk()
@@ -137,12 +137,7 @@ class _List(_Column):
 
 
 class _Struct(_Column):
-    def _add(self, cells: pl.Series) -> None:
-        raise NotImplementedError
-
-    def add(self, cells: pl.Series, row: int) -> None:
-        if cells.null_count():
-            self._nulls.update(_fixed(cells.is_null().arg_true().cast(pl.UInt64) + row))
+    def _add(self, cells: pl.Series, row: int, /) -> None:
         for name, part in zip(cells.struct.fields, self._parts, strict=True):
             part.add(cells.struct.field(name).rechunk(), row)
 
