@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 CAMPAIGN ?= rebuild refresh asof keyed compact
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench campaign-10m campaign-50m format soak clean
+.PHONY: demo test lint bench campaign-10m campaign-50m format soak redun-suite clean
 
 demo: $(LIGHT)
 	$(BIN)/eventstore demo
@@ -49,6 +49,10 @@ format: $(READY)
 # Long campaigns; HYPOTHESIS_PROFILE is read by tests/conftest.py.
 soak: $(READY)
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+# redun's own tests, unchanged, on our backend; what they need beside this environment goes to build/redun-suite.
+redun-suite: $(READY)
+	$(BIN)/python -m tools.redun_suite --workers $(WORKERS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist demo-store

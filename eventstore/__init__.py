@@ -47,6 +47,7 @@ from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
 from eventstore.log.subscription import Checkpoint, HandlerFailure, Subscription, SubscriptionState
 from eventstore.log.tags import LiveTags
+from eventstore.log.transfer import TransferPlan, TransferReport
 from eventstore.log.verify import Finding, Severity, VerifyReport
 from eventstore.store import EventStore
 from eventstore.tags import TagEditor
@@ -110,6 +111,8 @@ __all__ = [
     "TagsRecorded",
     "Task",
     "TaskRecorded",
+    "TransferPlan",
+    "TransferReport",
     "ValueRecorded",
     "VerifyReport",
     "event_kind",

@@ -142,7 +142,9 @@ def hash_argument(
     call_hash: str, *, position: int | None = None, key: str | None = None, value_hash: str
 ) -> str:
     """Return the id of one argument record; the part that does not apply enters as the text ``None``."""
-    return hash_struct(["Argument", call_hash, str(position), str(key), value_hash])
+    # Bencode of texts, spelled out: histories have more arguments than anything else.
+    texts = [text.encode() for text in (call_hash, str(position), str(key), value_hash)]
+    return hash_bytes(b"l8:Argument%be" % b"".join([b"%d:%b" % (len(text), text) for text in texts]))
 
 
 def hash_tag(entity_id: str, key: str, value: Any, parents: Iterable[str] = ()) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from eventstore.bell import Bell, Ringer
 from eventstore.errors import StateError, StorageError
 from eventstore.ids import WRITER_PATTERN, WriterId
 from eventstore.journal import JOURNAL_NAME
@@ -108,6 +109,27 @@ class JournalFolder:
         self.host = host or socket.gethostname() or "localhost"
         self.path = root / self.host / "journals"
         self.files = files or LocalFiles()
+        self._ringer: Ringer | None = None
+
+    @property
+    def ringer(self) -> Ringer | None:
+        """What tells other processes of this machine that something was journaled; None without a bell."""
+        if self._ringer is None:
+            bell = Bell.of(self.path.parent / "bell")
+            self._ringer = bell.ringer() if bell is not None else None
+        return self._ringer
+
+    def ring(self) -> None:
+        """Tell the other processes of this machine that a journal grew or went."""
+        ringer = self._ringer or self.ringer
+        if ringer is not None:
+            ringer.ring()
+
+    def close(self) -> None:
+        """Give back what was taken of the bell."""
+        ringer, self._ringer = self._ringer, None
+        if ringer is not None:
+            ringer.close()
 
     def siblings(self) -> list[JournalFolder]:
         """Return the folders of other host names: of this machine by an earlier name, or of another one."""

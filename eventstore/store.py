@@ -27,6 +27,7 @@ from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.events.registry import Registry, default_registry
 from eventstore.filesystem import Storage, open_storage
 from eventstore.ids import EventId
+from eventstore.index import HistoryIndex, open_index
 from eventstore.journal import Durability
 from eventstore.journal_folder import JournalFolder
 from eventstore.local_files import LocalFiles
@@ -34,13 +35,13 @@ from eventstore.log.cleaning import GRACE, CleanPlan, CleanReport
 from eventstore.log.compaction import CompactionGoals, CompactionReport
 from eventstore.log.journaled import Journaled
 from eventstore.log.levels import Level, Receipt
-from eventstore.log.lookup import Lookup
 from eventstore.log.maintenance import Maintenance
 from eventstore.log.ranges import ranges_of
 from eventstore.log.reader import LogReader
 from eventstore.log.recovery import recover_dead_writers
 from eventstore.log.sequence import Head, SealSequence
 from eventstore.log.subscription import Checkpoint, Checkpoints, Clocks, Patience, Start, Subscription
+from eventstore.log.transfer import Side, TransferReport, plan_transfer, transfer
 from eventstore.log.verify import VerifyReport, verify_store
 from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
@@ -105,6 +106,7 @@ class EventStore:
         types: ValueTypes,
         folder: JournalFolder | None,
         local_folder: Path,
+        fresh_seconds: float,
         clock: Callable[[], int],
     ) -> None:
         self.storage = storage
@@ -150,9 +152,18 @@ class EventStore:
             folder=folder,
             own_rows=self._own_rows,
         )
-        self.lookup = Lookup(
-            self._reader, self.values, look_seconds=LOOK_SECONDS, inline_bytes=limits.inline_bytes
+        self.lookup: HistoryIndex = open_index(
+            self._reader,
+            self._sequence,
+            self.values,
+            store_id=store_id,
+            folder=folder,
+            local_folder=local_folder,
+            own_rows=self._own_rows,
+            fresh_seconds=fresh_seconds,
+            look_seconds=max(fresh_seconds, LOOK_SECONDS),
         )
+        """What the history says of one thing: of an evaluation, a value, a call, a job, a tag, a handle."""
 
     @classmethod
     def open(
@@ -176,6 +187,7 @@ class EventStore:
         auto_compact: bool = False,
         single_sealer: bool = False,
         trust_pickle: bool = True,
+        fresh_seconds: float = 1.0,
         state_dir: str | os.PathLike[str] | None = None,
         clock: Callable[[], int] = _now_us,
         storage_options: Mapping[str, Any] | None = None,
@@ -223,9 +235,11 @@ class EventStore:
             Whether values may be unpickled, which runs code that they name. Without, `types` refuses to load
             pickles (StateError, code ``pickle_not_trusted``), and tasks run again rather than take a
             pickled result from the cache.
+        fresh_seconds
+            How old an answer of `lookup` may be with respect to what other machines have sealed.
         state_dir
-            Where journals go; None means the environment variable EVENTSTORE_STATE, or else the user's
-            state folder.
+            Where journals and the index of `lookup` go; None means the environment variable EVENTSTORE_STATE,
+            or else the user's state folder.
         clock
             Microseconds of Unix time.
         storage_options
@@ -267,6 +281,7 @@ class EventStore:
             types=default_types if trust_pickle else default_types.without_pickle(),
             folder=folder,
             local_folder=local_folder,
+            fresh_seconds=fresh_seconds,
             clock=clock,
         )
         if not read_only:
@@ -286,6 +301,12 @@ class EventStore:
     def url(self) -> str:
         """Where the store is, credentials masked."""
         return self.storage.url
+
+    @property
+    def appended(self) -> int:
+        """How many events were appended through this object; costs nothing, so it can be watched."""
+        writer = self._own_writer()
+        return 0 if writer is None else writer.end
 
     # writing ---------------------------------------------------------------------------------------------
 
@@ -385,6 +406,9 @@ class EventStore:
                 if self._auto_seal:
                     self._try_seal(look=True)
             self._maintenance.close()
+            self.lookup.close()
+            if self._folder is not None:
+                self._folder.close()
             self._let_go = True
 
     def abandon(self) -> None:
@@ -468,6 +492,7 @@ class EventStore:
         self._sequence.offer(file.segment, hashes)
         if self._auto_seal:
             self._try_seal()
+            self.lookup.after_seal()
         if self._auto_compact:
             self._maintenance.in_passing(file.segment.count)
 
@@ -688,6 +713,53 @@ class EventStore:
     def subscriptions(self) -> list[Checkpoint]:
         """Return where each named subscription stands, by name."""
         return Checkpoints(self.storage, store_id=self.store_id).all()
+
+    # other stores ----------------------------------------------------------------------------------------
+
+    def pull(
+        self,
+        other: EventStore,
+        *,
+        apply: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> TransferReport:
+        """Take over what is sealed in another store and missing here: events, and the values they mention.
+
+        Events keep their writer, number, salt and hash, and get positions of this store, in the order of the
+        other's. So a second call, or one by way of a third store, adds nothing. To send, call it on the other
+        store.
+
+        Parameters
+        ----------
+        other
+            An open store; read-only is enough.
+        apply
+            Otherwise only plan, and count the values too; then nothing is changed.
+        progress
+            Called with (events sealed here, events that were missing).
+
+        Raises
+        ------
+        InvalidEventError
+            The other store is this one, or a copy of it (code ``same_store``); or one of its values is larger
+            than `max_value_bytes`.
+        IntegrityError, NotFoundError
+            A segment or a value of the other store is damaged or gone. What stands before it was taken over.
+        StateError
+            This store is read-only or closed.
+        """
+        sides = other._side(), self._side()
+        if not apply:
+            return TransferReport(plan_transfer(*sides, values=True))
+        self._check_writable()
+        self._check_open()
+        return _despite_links(
+            lambda: transfer(*sides, clock=self._clock, progress=progress),
+            single_sealer=self._single_sealer,
+        )
+
+    def _side(self) -> Side:
+        return Side(self.storage, self.store_id, self._sequence, self.values)
 
     # upkeep ----------------------------------------------------------------------------------------------
 

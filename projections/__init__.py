@@ -16,6 +16,8 @@ from projections.snapshot import Snapshot, find_snapshot
 from projections.tables import Fresh, Tables, open_tables, position_of
 from projections.tag_answers import TAG_TABLES, TableTags, current_tags, tag_history, tagged_entities
 
+open = open_tables  # noqa: A001 - to be called as projections.open(store)
+
 __all__ = [
     "BUILT_IN_TABLES",
     "EXECUTION_DIFF_TABLES",
@@ -50,6 +52,7 @@ __all__ = [
     "from_payload",
     "handle_lineage",
     "moment",
+    "open",
     "open_tables",
     "plan_prune",
     "position_of",

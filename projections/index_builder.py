@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from eventstore import ProjectionError
+from eventstore.checked_file import PagedWriter, create_file
 from projections.index_cells import check_cells, form_of, row_column
-from projections.index_file import PagedWriter, create_file
 from projections.index_keys import KeyCodec
 
 __all__ = ["BLOCK_ROWS", "FORMAT", "build"]

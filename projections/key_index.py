@@ -1,13 +1,14 @@
 """An index of one table by its key: a local file, derived from the table, that finds a row in microseconds.
 
-The content of the file (`projections.index_file`) is the rows in order of their encoded keys, in blocks of
+The content of the file (`eventstore.checked_file`) is the rows in order of their encoded keys, in blocks of
 `block_rows`, then a directory. A block is where its keys begin and the last one ends (4 bytes each, counted
 from the first), the same of its rows, the keys, the rows (both as `projections.index_cells` says). The
 directory is where the blocks begin and the last one ends (8 bytes each), where their first keys begin and the
 last one ends (4 bytes each), and these keys.
 
 A look-up bisects twice: among the first keys, in memory, and in one block, mapped. Every page that its answer
-rests on is compared with its sum, so it is right or raises `IndexDamaged`, also where there is no such row.
+rests on is compared with its sum, so it is right or raises `IndexDamagedError`, also where there is no such
+row.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from types import TracebackType
 from typing import Any
 
 from eventstore import ProjectionError, StateError
+from eventstore.checked_file import CheckedFile, IndexDamagedError, open_file
 from projections.index_builder import FORMAT, build
 from projections.index_cells import Form, row_decoder
-from projections.index_file import CheckedFile, IndexDamaged, open_file
 from projections.index_keys import Key, KeyCodec
 
-__all__ = ["IndexDamaged", "Key", "KeyIndex", "build", "open_index"]
+__all__ = ["IndexDamagedError", "Key", "KeyIndex", "build", "open_index"]
 
 _NUMBERS = struct.Struct("<II")
 
@@ -38,7 +39,7 @@ def open_index(path: Path, *, identity: str) -> KeyIndex | None:
 
         try:
             index = open_index(path, identity=identity)
-        except IndexDamaged:
+        except IndexDamagedError:
             set_aside(path)
             index = None
         if index is None:
@@ -47,7 +48,7 @@ def open_index(path: Path, *, identity: str) -> KeyIndex | None:
 
     Raises
     ------
-    IndexDamaged
+    IndexDamagedError
         The file is not whole, or not an index. A look-up may raise it later, for what is read only then.
     StorageError
         The disk refused (code ``index_refused``).
@@ -110,7 +111,7 @@ class KeyIndex:
 
         Raises
         ------
-        IndexDamaged
+        IndexDamagedError
             What the answer would rest on is damaged.
         ProjectionError
             The key has another number or other types of cells (code ``bad_key``).

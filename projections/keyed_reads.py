@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from eventstore import ProjectionError, StorageError
-from projections.index_file import IndexDamaged
+from eventstore.checked_file import IndexDamagedError
 from projections.key_index import Key, KeyIndex, build, open_index
 from projections.keyed import KeyedProjection
 from projections.merge import merge_sorted
@@ -72,7 +72,7 @@ class KeyedReads:
             answer = self._answer or self._open()
             try:
                 row = answer(wanted)
-            except IndexDamaged as error:
+            except IndexDamagedError as error:
                 self._set_aside(error)
                 continue
             return None if row is None else dict(zip(self._columns, row, strict=True))
@@ -232,7 +232,7 @@ class KeyedReads:
         index = None
         try:
             index = open_index(path, identity=identity)
-        except IndexDamaged as error:
+        except IndexDamagedError as error:
             logger.warning("%s; it is built anew", error.message)
         if index is None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +248,7 @@ class KeyedReads:
         self._indexes[name] = index
         return index
 
-    def _set_aside(self, error: IndexDamaged) -> None:
+    def _set_aside(self, error: IndexDamagedError) -> None:
         """Let go of all indexes and delete the damaged one, so that it is built anew."""
         logger.warning("%s; it is built anew", error.message)
         self.close()

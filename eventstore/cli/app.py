@@ -14,7 +14,11 @@ from eventstore.cli.commands.compact import compact
 from eventstore.cli.commands.demo import demo
 from eventstore.cli.commands.diff import diff
 from eventstore.cli.commands.events import events
+from eventstore.cli.commands.export import export
+from eventstore.cli.commands.import_ import import_
 from eventstore.cli.commands.info import info
+from eventstore.cli.commands.pull import pull
+from eventstore.cli.commands.push import push
 from eventstore.cli.commands.query import query
 from eventstore.cli.commands.rebuild import rebuild, refresh
 from eventstore.cli.commands.seal import seal
@@ -57,10 +61,10 @@ def root(
 
 
 for verb in (
-    *(demo, info, append, events, subscriptions, rebuild, refresh, query, changes, diff, verify),
-    *(seal, compact, clean),
+    *(demo, info, append, import_, events, subscriptions, rebuild, refresh, query, changes, diff, verify),
+    *(seal, compact, clean, push, pull, export),
 ):
-    app.command()(verb)
+    app.command(verb.__name__.rstrip("_"))(verb)  # import is a word of Python
 
 
 def main() -> None:

@@ -235,6 +235,34 @@ class SealSequence:
 
         return _head(self._extend(step))
 
+    def place(self, segments: Sequence[tuple[Segment, list[bytes]]]) -> Snapshot:
+        """Place just these segments, whose files are there, in this order and with one seal.
+
+        Parameters
+        ----------
+        segments
+            With their event hashes. One that does not go on from what is sealed of its writer is left out:
+            someone else has placed its events, or some of them.
+
+        Raises
+        ------
+        StorageError, IntegrityError
+            As `seal`.
+        """
+
+        def step(now: Snapshot) -> Seal | None:
+            peaks, placed, ends = now.peaks.copy(), [], dict[WriterId, int]()
+            for segment, hashes in segments:
+                if segment.first_sequence == ends.get(segment.writer, now.writers.get(segment.writer, 0)):
+                    placed.append(replace(segment, first_position=Position(peaks.size)))
+                    peaks.extend(hashes)
+                    ends[segment.writer] = segment.end_sequence
+            if not placed:
+                return None
+            return self._next(now, peaks, entries_digest(now.entries, placed), segments=placed)
+
+        return self._extend(step)
+
     def replace(self, originals: Sequence[Segment], compacted: Segment) -> Snapshot | None:
         """Put a compacted segment, whose file is there, in the place of the segments that it was made of.
 

@@ -187,6 +187,8 @@ class Writer:
             batch.size_bytes += size
             self._sequence = batch.end
             self._last_us = now
+            if self._folder is not None:
+                self._folder.ring()
             full = self._is_full(batch)
         # From here on the batch is acknowledged: whatever fails is not this call's failure.
         if full:
@@ -264,6 +266,8 @@ class Writer:
                     done = self._pending.pop(0)
                     self._durable_end = done.end
                 _drop(done.journal)
+                if self._folder is not None:
+                    self._folder.ring()
         finally:
             # An outage may last, and descriptors are few.
             for batch in self._pending:

@@ -9,9 +9,9 @@ import importlib
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from eventstore.errors import IntegrityError, NotFoundError, StateError
 from eventstore.pickling import OURS, PICKLE_FORMAT, PICKLE_PROTOCOL, under_stored_names
@@ -293,18 +293,32 @@ class ValueTypes:
         call
             What the hooks are told of the call; see who calls this.
         """
-        return self._process("preprocess", nested, call)
+        return self.process("preprocess", nested, lambda _: call)
 
     def postprocess(self, nested: Any, call: Mapping[str, Any]) -> Any:
         """Return `nested`, a result, with each value in it finished; parameters as in `preprocess`."""
-        return self._process("postprocess", nested, call)
+        return self.process("postprocess", nested, lambda _: call)
 
-    def _process(self, hook: str, nested: Any, call: Mapping[str, Any]) -> Any:
+    def process(
+        self,
+        hook: Literal["preprocess", "postprocess"],
+        nested: Any,
+        call_of: Callable[[Any], Mapping[str, Any]],
+    ) -> Any:
+        """Return `nested` with `hook` done to each value in it that has one; the same object if none has.
+
+        Parameters
+        ----------
+        call_of
+            Gives what the hook of one value is told of the call.
+        """
         if not any(self._has(hook, leaf) for leaf in iter_leaves(nested)):
             return nested
 
         def process(leaf: Any) -> Any:
-            return getattr(self.of(type(leaf)), hook)(leaf, call) if self._has(hook, leaf) else leaf
+            if not self._has(hook, leaf):
+                return leaf
+            return getattr(self.of(type(leaf)), hook)(leaf, call_of(leaf))
 
         return map_leaves(process, nested)
 

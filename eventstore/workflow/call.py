@@ -23,7 +23,7 @@ from eventstore.workflow.failure import ErrorValue
 from eventstore.workflow.handles import state_handle
 from eventstore.workflow.identity import Identity
 from eventstore.workflow.job import Job
-from eventstore.workflow.recording import Batch, Recorder
+from eventstore.workflow.recording import Batch, Lookup, Recorder
 
 __all__ = ["Cached", "Call", "begin_call", "end_job", "record_failure"]
 
@@ -59,16 +59,15 @@ class Call:
         self.caches = caches
 
     def finish(self, result: Any) -> Any:
-        """Record the result and return it; a handle is returned in the state that the call led to.
+        """Record the result and return it, finished: a handle comes in the state that the call led to.
 
         Raises
         ------
         InvalidEventError
             The result cannot be pickled (``not_picklable``); the job is recorded as failed.
         """
-        if isinstance(result, Handle):
-            result = result.apply_call(self.eval_hash)
         job = self.job
+        result = job.run.recorder.types.postprocess(result, {"pre_call_hash": self.eval_hash})
         cache = (self.eval_hash, self.args_hash) if self.caches and job.is_leaf else None
         end_job(job, result, self.args_hash, self.arguments, cache=cache)
         return result
@@ -104,9 +103,8 @@ def begin_call(
     batch = recorder.batch()
     caches = caches and run.caches
     forks: list[Handle] = []
-    if any(isinstance(value, Handle) for value in (*positional, *keyword.values())):
-        positional = tuple(_fork(value, parent, batch, recorder, forks) for value in positional)
-        keyword = {key: _fork(value, parent, batch, recorder, forks) for key, value in keyword.items()}
+    positional = tuple(_prepared(value, parent, batch, recorder, forks) for value in positional)
+    keyword = {key: _prepared(value, parent, batch, recorder, forks) for key, value in keyword.items()}
     arguments = Arguments.of_call(recorder, identity.fullname, positional, keyword, defaults)
     eval_hash = hash_eval(identity.hash, arguments.hash)
     hit = _cached(recorder, eval_hash) if caches else None
@@ -147,8 +145,9 @@ def end_job(
     batch = recorder.batch()
     described = recorder.describe(result, f"the result of {job.identity.fullname}")
     batch.value(result, described)
-    if isinstance(result, Handle):
-        state_handle(batch, recorder, result)
+    for leaf in iter_leaves(result):
+        if isinstance(leaf, Handle):
+            state_handle(batch, recorder, leaf)
     if cache is not None:
         batch.add(
             EvaluationCached(
@@ -216,14 +215,19 @@ def _add_call_node(
     return call_hash
 
 
-def _fork(value: Any, parent: Job, batch: Batch, recorder: Recorder, forks: list[Handle]) -> Any:
-    """Fork a handle for the call that it is handed to, as redun does; one inside a container stays."""
-    if not isinstance(value, Handle):
-        return value
-    fork = value.fork(value.key or str(parent.count_fork(value.hash)))
-    state_handle(batch, recorder, fork)
-    forks.append(fork)
-    return fork
+def _prepared(value: Any, parent: Job, batch: Batch, recorder: Recorder, forks: list[Handle]) -> Any:
+    """Return an argument as the call is handed it: each handle in it forked, as redun does."""
+
+    def told(leaf: Any) -> Mapping[str, Any]:
+        return {"call_order": parent.count_fork(leaf.hash)} if isinstance(leaf, Handle) else {}
+
+    prepared = recorder.types.process("preprocess", value, told)
+    if prepared is not value:
+        for leaf in iter_leaves(prepared):
+            if isinstance(leaf, Handle):
+                state_handle(batch, recorder, leaf)
+                forks.append(leaf)
+    return prepared
 
 
 def _cached(recorder: Recorder, eval_hash: str) -> Cached | None:
@@ -240,16 +244,16 @@ def _cached(recorder: Recorder, eval_hash: str) -> Cached | None:
         return None
     try:
         value = recorder.types.load(stored.type_name, stored.data, stored.format)
-        usable = all(_is_usable(leaf) for leaf in iter_leaves(value))
+        usable = all(_is_usable(leaf, lookup) for leaf in iter_leaves(value))
     except Exception:
         # Code that has moved on cannot read what it wrote; running the task again is always right.
         return None
     return Cached(value, value_hash, len(stored.data)) if usable else None
 
 
-def _is_usable(leaf: Any) -> bool:
+def _is_usable(leaf: Any, lookup: Lookup) -> bool:
     if isinstance(leaf, Handle):
-        return False  # only a projection knows whether it was rolled back
+        return leaf.is_valid(lookup)
     if isinstance(leaf, Value):
         return leaf.is_valid()
     # An expression of redun's is a step towards a result, not one.

@@ -53,6 +53,9 @@ class Lookup(Protocol):
     def has_value(self, value_hash: str) -> bool:
         """Whether the value is recorded."""
 
+    def is_valid_handle(self, handle_hash: str) -> bool:
+        """Whether the state of a handle is recorded, and not rolled back since it was last mentioned."""
+
 
 class Values(Protocol):
     """Bytes by digest."""

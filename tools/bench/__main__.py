@@ -11,6 +11,7 @@ from pathlib import Path
 import tools.bench.appending
 import tools.bench.compacting
 import tools.bench.files
+import tools.bench.history_runs
 import tools.bench.lookups
 import tools.bench.peers
 import tools.bench.reading

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore import ProjectionError, StateError, StorageError
+from eventstore.checked_file import PARTIAL
 from projections.index_builder import BLOCK_ROWS
 from projections.index_cells import form_of
-from projections.index_file import PARTIAL
 from projections.index_keys import KeyCodec
 from projections.key_index import KeyIndex, build, open_index
 

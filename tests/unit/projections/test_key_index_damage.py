@@ -1,4 +1,4 @@
-"""Damaged index files: every answer is right or an `IndexDamaged`, whatever happened to the file."""
+"""Damaged index files: every answer is right or an `IndexDamagedError`, whatever happened to the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from projections.index_builder import BLOCK_ROWS
-from projections.key_index import IndexDamaged, build, open_index
+from projections.key_index import IndexDamagedError, build, open_index
 
 ROWS = 3 * BLOCK_ROWS + 17
 AT = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
@@ -56,7 +56,7 @@ def ask(path: Path, keys: list[str]) -> tuple[int, int]:
     """Ask for keys; return how many were answered rightly and how many refused as damaged."""
     try:
         index = open_index(path, identity="one")
-    except IndexDamaged:
+    except IndexDamagedError:
         return 0, len(keys)
     assert index is not None, "damage is not taken for another index"
     right = damaged = 0
@@ -64,7 +64,7 @@ def ask(path: Path, keys: list[str]) -> tuple[int, int]:
         for key in keys:
             try:
                 found = index.get(key)
-            except IndexDamaged:
+            except IndexDamagedError:
                 damaged += 1
             else:
                 assert found == RIGHT[key], f"a wrong answer for {key}"
@@ -142,7 +142,7 @@ def test_another_length_or_a_foreign_file_is_damage(
     """Cut, extended, or something else altogether: refused when it is opened."""
     path = tmp_path / "index"
     path.write_bytes(change(whole))
-    with pytest.raises(IndexDamaged, match="build it anew") as caught:
+    with pytest.raises(IndexDamagedError, match="build it anew") as caught:
         open_index(path, identity="one")
     assert (caught.value.code, caught.value.path) == ("index_damaged", str(path))
 
@@ -152,7 +152,7 @@ def test_a_page_that_was_changed_together_with_its_sum_is_noticed(tmp_path: Path
     changed, sums = bytearray(whole), header_of(whole)[0]["content_bytes"]
     changed[4096:8192], changed[sums + 4 : sums + 8] = whole[8192:12288], whole[sums + 8 : sums + 12]
     (tmp_path / "index").write_bytes(changed)
-    with pytest.raises(IndexDamaged, match="sums of"):
+    with pytest.raises(IndexDamagedError, match="sums of"):
         open_index(tmp_path / "index", identity="one")
 
 
@@ -161,7 +161,7 @@ def test_a_header_that_says_nothing_is_damage(tmp_path: Path, header: bytes) -> 
     """A header with a good digest is still read with care."""
     trailer = struct.pack("<I32s8s", len(header), hashlib.sha256(header).digest(), b"KEYINDEX")
     (tmp_path / "index").write_bytes(bytes(100) + header + trailer)
-    with pytest.raises(IndexDamaged):
+    with pytest.raises(IndexDamagedError):
         open_index(tmp_path / "index", identity="one")
 
 
@@ -189,7 +189,7 @@ def test_a_row_of_another_key_is_noticed(tmp_path: Path, whole: bytes) -> None:
     path.write_bytes(forged(whole, shift))
     with open_index(path, identity="one") as index:  # type: ignore[union-attr]
         for row in TABLE.rows()[:BLOCK_ROWS]:
-            with pytest.raises(IndexDamaged):
+            with pytest.raises(IndexDamagedError):
                 index.get(row[0])
         assert index.get(TABLE["id"][BLOCK_ROWS]) == TABLE.row(BLOCK_ROWS), "other blocks are whole"
 
@@ -212,7 +212,7 @@ def test_a_header_that_does_not_fit_its_file_is_damage(
     """A header that contradicts the content is refused when the index is opened or asked."""
     path = tmp_path / "index"
     path.write_bytes(forged(whole, lambda _, header: header.update(change)))
-    with pytest.raises(IndexDamaged):
+    with pytest.raises(IndexDamagedError):
         open_index(path, identity="one").many(TABLE["id"])  # type: ignore[union-attr]
 
 
@@ -223,7 +223,7 @@ def test_the_callers_duty_is_short(tmp_path: Path, whole: bytes) -> None:
     index = None
     try:
         index = open_index(path, identity="one")
-    except IndexDamaged:
+    except IndexDamagedError:
         path.rename(tmp_path / "index.damaged")
     if index is None:
         build(path, [TABLE], key=["id"], identity="one")

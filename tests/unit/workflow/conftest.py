@@ -8,7 +8,7 @@ import pytest
 
 from eventstore.errors import StateError
 from eventstore.events import EvaluationCached, ValueRecorded
-from eventstore.log.lookup import StoredValue
+from eventstore.index import StoredValue
 from eventstore.workflow import Execution
 
 

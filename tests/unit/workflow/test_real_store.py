@@ -11,6 +11,7 @@ import redun
 from redun.backends.db import RedunBackendDb
 
 from eventstore import EventStore, File, StateError, task
+from eventstore.value import Value
 
 calls: list[str] = []
 
@@ -194,3 +195,86 @@ def test_a_state_that_is_reached_again_after_a_rollback_is_valid(tmp_path):
         database.hash: True,
         later.hash: True,
     }
+
+
+class Stamp(Value):
+    """A value that the hooks around a call mark."""
+
+    type_name = "tests.Stamp"
+
+    def __init__(self, marks=()):
+        self.marks = tuple(marks)
+
+    def preprocess(self, call):
+        """Mark it as handed to a call."""
+        return Stamp((*self.marks, "before"))
+
+    def postprocess(self, call):
+        """Mark it with the call that it came from."""
+        return Stamp((*self.marks, call["pre_call_hash"][:4]))
+
+
+@task
+def fill(database):
+    """Brings a handle to its next state."""
+    calls.append("fill")
+    return database
+
+
+@task
+def pass_on(stamps):
+    """Hands a nest of values back."""
+    calls.append("pass_on")
+    return stamps
+
+
+def test_a_call_that_gave_a_handle_is_answered_until_it_is_rolled_back(reopen):
+    """The cache is believed while the state is valid, in any process; after a rollback the call runs."""
+    with reopen() as store:
+        with store.execution() as run:
+            first = fill(run.handle("db"))
+        with store.execution() as run:
+            assert fill(run.handle("db")).hash == first.hash
+    assert calls == ["fill"]
+    with reopen() as store:
+        with store.execution() as run:
+            database = run.handle("db")
+            assert fill(database).hash == first.hash
+            run.rollback(database)
+            assert calls == ["fill"]
+            fill(run.handle("db"))
+    assert calls == ["fill", "fill"]
+
+
+def test_hooks_around_a_call_reach_every_value_in_a_nest(reopen):
+    """Arguments are prepared and hashed so, results are finished, and what is neither stays itself."""
+    with reopen() as store, store.execution():
+        plain = [1, 2]
+        assert pass_on(plain) == plain
+        (stamp,), other = pass_on([[Stamp()], "other"])
+    assert other == "other"
+    assert stamp.marks[0] == "before"
+    assert len(stamp.marks) == 2
+
+
+def test_files_on_two_filesystems_make_just_their_own_results_invalid(reopen, tmp_path):
+    """One file changes, and only what was made of it runs again; the history says which that was."""
+    folder, bucket = tmp_path / "data", f"memory://{uuid.uuid4()}"
+    folder.mkdir()
+    paths = [f"{folder}/here.txt", f"{bucket}/there.txt", f"{bucket}/other.txt"]
+    for number, path in enumerate(paths):
+        File(path).write("line\n" * (number + 1))
+    with reopen() as store:
+        with store.execution():
+            assert report(paths) == 6
+        calls.clear()
+        with store.execution():
+            assert report(paths) == 6
+        assert calls == []
+        File(paths[1]).write("line\n" * 7)
+        with store.execution() as run:
+            assert report(paths) == 11
+        assert calls == ["count_lines", "total"]
+        ended = [event.event for event in store.events(kinds=["job.ended"], tail=True)]
+    last = [job.status for job in ended if job.execution_id == run.id]
+    assert sorted(last) == ["CACHED", "CACHED", "DONE", "DONE", "DONE", "DONE"]

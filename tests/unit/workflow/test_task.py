@@ -485,7 +485,7 @@ def test_a_cache_entry_that_cannot_be_read_is_a_miss(store):
         (entry,) = store.of(EvaluationCached)
 
         def answer(type_name, data, media_type="application/python-pickle"):
-            from eventstore.log.lookup import StoredValue
+            from eventstore.index import StoredValue
 
             store.lookup.value = lambda value_hash: StoredValue(type_name, media_type, data)
 

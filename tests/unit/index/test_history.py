@@ -26,7 +26,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 
     def open_one(**options: object) -> EventStore:
         store = open_store(place, **({"auto_seal": False} | options))
-        store.lookup._fresh_seconds = store.lookup._look_seconds = 0.0
+        store.lookup._log.fresh_seconds = store.lookup._log.look_seconds = 0.0
         stores.append(store)
         return store
 
@@ -56,7 +56,7 @@ def test_what_is_not_recorded_is_none(opened: Opener) -> None:
 def test_own_appends_are_seen_at_once(opened: Opener) -> None:
     """Without flush, seal or look at the log."""
     store = opened()
-    store.lookup._fresh_seconds = 1e9
+    store.lookup._log.fresh_seconds = 1e9
     _look(store)
     store.append(cached(V1), value(b"one", V1))
     assert store.lookup.evaluation(KEY) == V1
@@ -82,7 +82,7 @@ def test_what_others_made_durable_or_sealed_is_seen(opened: Opener, step: str) -
 def test_what_others_of_this_machine_journaled_is_seen(tmp_path: Path) -> None:
     """Journals are read, line by line as they come."""
     first, second = (open_store(tmp_path / "store", auto_seal=False) for _ in range(2))
-    second.lookup._fresh_seconds = 0.0
+    second.lookup._log.fresh_seconds = 0.0
     for number, name in enumerate((V1, V2, V3)):
         first.append(cached(name), value(b"%d" % number, name))
         _look(second)
@@ -165,33 +165,15 @@ def test_a_large_value_comes_from_the_value_store(opened: Opener) -> None:
     assert caught.value.code == "value_missing"
 
 
-def test_values_are_read_in_groups_and_few_groups_are_kept(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Any value is found, however many groups of positions there are."""
-    monkeypatch.setattr("eventstore.log.lookup._GROUP_POSITIONS", 4)
-    monkeypatch.setattr("eventstore.log.lookup._CACHED_GROUPS", 2)
-    store, other = opened(), opened()
-    hashes = [f"{number:040x}" for number in range(20)]
-    for start in range(0, 20, 5):
-        store.append(*(value(name.encode(), name) for name in hashes[start : start + 5]))
-        store.seal()
-        for name in hashes[: start + 5 : 3]:
-            found = other.lookup.value(name)
-            assert found is not None
-            assert found.data == name.encode()
-    assert len(other.lookup._groups) == 2
-
-
 def test_not_known_may_be_a_moment_old(opened: Opener) -> None:
     """Within `fresh_seconds` the log is not read again."""
     store, other = opened(), opened()
-    other.lookup._fresh_seconds = 1e9
+    other.lookup._log.fresh_seconds = 1e9
     _look(other)
     store.append(cached(V1))
     store.seal()
     assert other.lookup.evaluation(KEY) is None
-    other.lookup._fresh_seconds = 0.0
+    other.lookup._log.fresh_seconds = 0.0
     assert other.lookup.evaluation(KEY) == V1
 
 
@@ -227,84 +209,10 @@ def test_what_was_taken_from_a_journal_gives_way_once_it_is_sealed(opened: Opene
     assert reader.lookup.evaluation(KEY) == V2
 
 
-def test_a_recorder_that_never_asks_keeps_a_bounded_memory(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is sealed is let go and read again when it is asked for; nothing is forgotten."""
-    monkeypatch.setattr("eventstore.log.lookup._UNPLACED_BYTES", 20_000)
-    store = opened()
-    store.lookup._fresh_seconds = 1e9
-    store.lookup._bound = 20_000
-    _look(store)
-    hashes = [f"{number:040x}" for number in range(60)]
-    for number, name in enumerate(hashes):
-        store.append(value(name.encode() * 50, name), cached(name, eval_hash=name))
-        if number % 5 == 4:
-            store.seal()
-        assert store.lookup._unplaced_bytes <= 20_000 + 4_000
-    assert len(store.lookup._unplaced) + len(store.lookup._unplaced_evaluations) < 40
-    for name in hashes:
-        assert store.lookup.evaluation(name) == name
-        found = store.lookup.value(name)
-        assert found is not None
-        assert found.data == name.encode() * 50
-
-
-@pytest.mark.parametrize("step", ["append", "flush"])
-def test_bytes_of_what_nobody_seals_are_read_again(
-    opened: Opener, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    """Of many values only names are kept; the bytes come from the tail, as long as there is one."""
-    monkeypatch.setattr("eventstore.log.lookup._UNPLACED_BYTES", 20_000)
-    store = opened()
-    store.lookup._bound = 20_000
-    hashes = [f"{number:040x}" for number in range(30)]
-    for name in hashes:
-        store.append(value(name.encode() * 50, name))
-    if step == "flush":
-        store.flush()
-    assert sum(each.size for each in store.lookup._unplaced.values()) < 40_000
-    for seal in (False, True):
-        if seal:
-            store.seal()
-        for name in hashes:
-            found = store.lookup.value(name)
-            assert found is not None
-            assert found.data == name.encode() * 50
-
-
-def test_bytes_that_went_to_the_value_store_are_not_kept(opened: Opener) -> None:
-    """Longer than the inline limit: the look-up keeps the name and reads them from there."""
-    store = opened(inline_limit=8)
-    store.append(value(b"0123456789", V1), value(b"01234567", V2))
-    kept = {name: each.value.data for name, each in store.lookup._unplaced.items()}  # type: ignore[union-attr]
-    assert kept == {V1: None, V2: b"01234567"}
-    found = store.lookup.value(V1)
-    assert found is not None
-    assert found.data == b"0123456789"
-
-
-def test_groups_of_large_values_are_kept_in_part(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any value is found in any order, and no more than the bound is kept."""
-    monkeypatch.setattr("eventstore.log.lookup._GROUP_BYTES", 8_000)
-    monkeypatch.setattr("eventstore.log.lookup._GROUP_POSITIONS", 16)
-    store, other = opened(), opened()
-    hashes = [f"{number:040x}" for number in range(40)]
-    store.append(*(value(name.encode() * 40, name) for name in hashes))
-    store.seal()
-    for name in [*hashes, *reversed(hashes), *hashes[::7]]:
-        found = other.lookup.value(name)
-        assert found is not None
-        assert found.data == name.encode() * 40
-        sizes = [group.size for group in other.lookup._groups.values()]
-        assert max(sizes) < 8_000 + 3_000
-        assert sum(sizes) <= 4 * 8_000 + 3_000
-
-
 def test_a_miss_lists_segments_only_now_and_then(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless a journal shows that there must be one that is not known."""
     store, other = opened(), opened()
-    other.lookup._look_seconds = 1e9
+    other.lookup._log.look_seconds = 1e9
     listed: list[bool] = []
     real = other._sequence.unsealed
     monkeypatch.setattr(other._sequence, "unsealed", lambda **asked: listed.append(True) or real(**asked))
@@ -325,19 +233,6 @@ def test_a_miss_lists_segments_only_now_and_then(opened: Opener, monkeypatch: py
     assert other.lookup.evaluation(OTHER) == V2
 
 
-def test_journals_of_others_are_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often something is missed, an event is taken from a journal once."""
-    first, second = (open_store(tmp_path / "store", auto_seal=False) for _ in range(2))
-    second.lookup._fresh_seconds = 0.0
-    taken: list[int] = []
-    real = second.lookup._take
-    monkeypatch.setattr(second.lookup, "_take", lambda *said: taken.append(said[2]) or real(*said))
-    for number in range(6):
-        first.append(value(b"x", f"{number:040x}"))
-        _look(second)
-    assert taken == [0, 1, 2, 3, 4, 5]
-
-
 def test_damage_is_an_error_and_not_unknown(tmp_path: Path) -> None:
     """A look-up that cannot read the log says so."""
     with open_store(tmp_path / "store") as store:
@@ -348,3 +243,36 @@ def test_damage_is_an_error_and_not_unknown(tmp_path: Path) -> None:
     with open_store(tmp_path / "store") as store, pytest.raises(IntegrityError) as caught:
         store.lookup.evaluation(KEY)
     assert caught.value.code == "segment_damaged"
+
+
+@pytest.mark.parametrize("step", ["append", "flush", "seal"])
+def test_bytes_that_were_let_go_are_read_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Of many values only facts are kept; the bytes come from wherever the events are."""
+    monkeypatch.setattr("eventstore.index.following._MOST_BYTES", 20_000)
+    monkeypatch.setattr("eventstore.index.value_bytes._MEMORY_BYTES", 40_000)
+    store, other = opened(), opened()
+    _look(store)
+    hashes = [f"{number:040x}" for number in range(40)]
+    for number, name in enumerate(hashes):
+        store.append(value(name.encode() * (50 if number % 2 else 250), name))
+        assert store.lookup._log.overlay.size_bytes <= 20_000 + 2_000
+    if step != "append":
+        getattr(store, step)()
+    for reader in (store, other) if store.storage.abilities.local or step != "append" else (store,):
+        for number, name in [*enumerate(hashes), *reversed(list(enumerate(hashes)))]:
+            found = reader.lookup.value(name)
+            assert found is not None
+            assert found.data == name.encode() * (50 if number % 2 else 250)
+        assert reader.lookup._bytes._size <= 40_000
+
+
+def test_an_event_of_another_process_is_taken_from_its_journal_once(tmp_path: Path) -> None:
+    """However often something is missed."""
+    first, second = (open_store(tmp_path / "store", auto_seal=False) for _ in range(2))
+    second.lookup._log.fresh_seconds = 0.0
+    for number in range(6):
+        first.append(value(b"x", f"{number:040x}"))
+        _look(second)
+        assert len(second.lookup._log.overlay) == number + 1

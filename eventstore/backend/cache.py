@@ -1,0 +1,147 @@
+"""Answers from what was computed before: values, the three caches, and why a call is in none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Container, Iterable
+from typing import Any
+
+from eventstore.backend.descriptions import CacheAnswer, CacheCheck, CacheKind, CacheMiss, CacheScope
+from eventstore.backend.recorder import Recorder
+from eventstore.errors import NotFoundError, StateError
+from eventstore.index.facts import CallMention
+from eventstore.pickling import PICKLE_FORMAT
+from eventstore.tags import CONTEXT_KEY
+
+__all__ = ["Cache"]
+
+_MISS = CacheAnswer(None, None, CacheKind.MISS)
+
+
+class Cache:
+    """What a store answers a call with.
+
+    Parameters
+    ----------
+    recorder
+        Whose store and types answer.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def value(self, value_hash: str) -> tuple[Any, bool]:
+        """Return a value and whether it could be read; see `Backend.get_value`."""
+        try:
+            stored = self._recorder.lookup.value(value_hash)
+            # No pickle is empty: these bytes were left where the value came from.
+            if stored is None or (not stored.data and stored.format == PICKLE_FORMAT):
+                return None, False
+            return self._recorder.types.load(stored.type_name, stored.data, stored.format), True
+        except NotFoundError:
+            return None, False
+
+    def answer(
+        self,
+        task_hash: str,
+        args_hash: str,
+        eval_hash: str,
+        execution_id: str,
+        current_tasks: Container[str],
+        scope: CacheScope,
+        check: CacheCheck,
+        context_hash: str | None,
+        allowed: Collection[CacheKind] | None,
+    ) -> CacheAnswer:
+        """Return what answers a call; see `Backend.check_cache`."""
+        if scope is CacheScope.NONE:
+            return _MISS
+        from_store = scope is CacheScope.STORE
+        with_calls = from_store and check is CacheCheck.SHALLOW and _allows(allowed, CacheKind.CALL)
+        if with_calls or _allows(allowed, CacheKind.EXECUTION):
+            mentions = self._recorder.lookup.calls_of(task_hash, args_hash)
+            if not mentions:
+                self._recorder.known.unseen.put(task_hash + args_hash, True)
+            if mentions and context_hash is not None:
+                mentions = [each for each in mentions if self._was_under(each.call_hash, context_hash)]
+            if mentions:
+                if _allows(allowed, CacheKind.EXECUTION):
+                    found = self._of_execution(mentions, task_hash, execution_id)
+                    if found is not None and (answer := self._read(found, CacheKind.EXECUTION)) is not None:
+                        return answer
+                if with_calls:
+                    found = self._current(mentions, current_tasks)
+                    if found is not None and (answer := self._read(found, CacheKind.CALL)) is not None:
+                        return answer
+        if from_store and _allows(allowed, CacheKind.EVALUATION):
+            value_hash = self._recorder.lookup.evaluation(eval_hash)
+            if value_hash is not None:
+                value, is_read = self._value_for_cache(value_hash)
+                if is_read:
+                    return CacheAnswer(value, None, CacheKind.EVALUATION)
+        return _MISS
+
+    def explain(self, task_name: str, task_hash: str, args_hash: str) -> CacheMiss:
+        """Return the newest call that has the name and the arguments, or the task, in common."""
+        lookup = self._recorder.lookup
+        found = lookup.newest_call_with_args(task_name, args_hash)
+        if found is not None:
+            return CacheMiss("new_task", found.call_hash, found.task_hash, found.args_hash)
+        found = lookup.newest_call_of_task(task_hash)
+        if found is not None:
+            return CacheMiss("new_args", found.call_hash, found.task_hash, found.args_hash)
+        return CacheMiss("new_call")
+
+    def _was_under(self, call_hash: str, context_hash: str) -> bool:
+        """Whether a call was made under this context, even if its tag was taken off since."""
+        wanted = json.dumps(context_hash)
+        tags = self._recorder.lookup.tags_of(call_hash)
+        return any(tag.key == CONTEXT_KEY and tag.value == wanted for tag in tags)
+
+    def _of_execution(self, mentions: Iterable[CallMention], task_hash: str, execution_id: str) -> str | None:
+        """Return the call that the job ended with which, of those in the execution, started last."""
+        lookup = self._recorder.lookup
+        found, started = None, -1
+        for mention in mentions:
+            for job_id in lookup.jobs_that_ended_with(execution_id, mention.call_hash):
+                job = lookup.job(job_id)
+                if (
+                    job is not None
+                    and job.start_us >= started
+                    and job.call_hash == mention.call_hash
+                    and job.task_hash == task_hash
+                    and job.execution_id == execution_id
+                ):
+                    found, started = mention.call_hash, job.start_us
+        return found
+
+    def _current(self, mentions: list[CallMention], current_tasks: Container[str]) -> str | None:
+        """Return the call, of those with current tasks only, that was first recorded last."""
+        lookup = self._recorder.lookup
+        # Sorting keeps the order of the log among equal times, so of those the last comes first.
+        ordered = sorted(mentions, key=lambda each: each.at_us)
+        for mention in reversed(ordered):
+            call = lookup.call(mention.call_hash)
+            if call is not None and all(task_hash in current_tasks for task_hash in call.subtree_tasks):
+                return mention.call_hash
+        return None
+
+    def _read(self, call_hash: str, kind: CacheKind) -> CacheAnswer | None:
+        call = self._recorder.lookup.call(call_hash)
+        if call is None:
+            return None
+        value, is_read = self._value_for_cache(call.value_hash)
+        return CacheAnswer(value, call_hash, kind) if is_read else None
+
+    def _value_for_cache(self, value_hash: str) -> tuple[Any, bool]:
+        """Return a value; one that may not be unpickled here is none, so its task runs again."""
+        try:
+            return self.value(value_hash)
+        except StateError as error:
+            if error.code != "pickle_not_trusted":
+                raise
+            return None, False
+
+
+def _allows(allowed: Collection[CacheKind] | None, kind: CacheKind) -> bool:
+    return allowed is None or kind in allowed

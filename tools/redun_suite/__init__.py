@@ -1,0 +1,1 @@
+"""redun's own test suite, unchanged, on our backend: `python -m tools.redun_suite`, or `make redun-suite`."""
