@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 CAMPAIGN ?= rebuild refresh asof keyed compact
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench campaign-10m campaign-50m format soak redun-suite clean
+.PHONY: demo test lint bench campaign-10m campaign-50m campaign-backend format soak redun-suite clean
 
 demo: $(LIGHT)
 	$(BIN)/eventstore demo
@@ -41,6 +41,10 @@ campaign-10m: $(READY)
 
 campaign-50m: $(READY)
 	$(BIN)/python -m tools.bench $(CAMPAIGN) --size 50000000 --repeats 1 --folder build/campaign
+
+# redun's backend beside redun's own, on stores of up to 1,000,000 jobs.
+campaign-backend: $(READY)
+	$(BIN)/python -m tools.bench scheduler backend questions opening --size 1000000 --folder build/campaign
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -42,11 +42,9 @@ from eventstore.handle import Handle
 from eventstore.ids import EventId
 from eventstore.log.cleaning import CleanPlan, CleanReport
 from eventstore.log.compaction import CompactionGoals, CompactionPlan, CompactionReport
-from eventstore.log.handles import LiveHandles
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.sequence import Head
 from eventstore.log.subscription import Checkpoint, HandlerFailure, Subscription, SubscriptionState
-from eventstore.log.tags import LiveTags
 from eventstore.log.transfer import TransferPlan, TransferReport
 from eventstore.log.verify import Finding, Severity, VerifyReport
 from eventstore.store import EventStore
@@ -92,8 +90,6 @@ __all__ = [
     "JobStarted",
     "JobStatus",
     "Level",
-    "LiveHandles",
-    "LiveTags",
     "NotFoundError",
     "ProjectionError",
     "Receipt",

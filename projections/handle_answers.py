@@ -18,7 +18,7 @@ Way = Literal["above", "below"]
 
 
 class TableHandles:
-    """Answers which states are valid as of the tables; for what came since, see `eventstore.log.handles`.
+    """Answers which states are valid as of the tables; for what came since, see `EventStore.lookup`.
 
     Parameters
     ----------

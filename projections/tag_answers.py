@@ -19,7 +19,7 @@ _IS_DELETION = pl.col("entity_type") == "Null"
 
 
 class TableTags:
-    """Answers which tags are current as of the tables; for what came since, see `eventstore.log.tags`.
+    """Answers which tags are current as of the tables; for what came since, see `EventStore.lookup`.
 
     Parameters
     ----------

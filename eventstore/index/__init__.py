@@ -21,6 +21,7 @@ from eventstore.index.facts import (
     ValueFacts,
 )
 from eventstore.index.families import KEEP
+from eventstore.index.handle_states import HandleStates
 from eventstore.index.history import HistoryIndex
 from eventstore.index.peers import PeerJournals
 from eventstore.index.runs import IndexRuns
@@ -35,6 +36,7 @@ __all__ = [
     "CallMention",
     "ExecutionFacts",
     "HandleFacts",
+    "HandleStates",
     "HistoryIndex",
     "JobFacts",
     "StoredValue",

@@ -28,6 +28,7 @@ __all__ = [
     "Place",
     "Record",
     "decoded",
+    "digest",
     "encoded",
     "key_bytes",
 ]
@@ -332,20 +333,23 @@ def key_bytes(family: Family, key: Key) -> bytes:
     Of a pair, half of each digest: the record says both in full.
     """
     if isinstance(key, tuple):
-        return _digest(key[0])[:10] + _digest(key[1])[:10] + _FAMILY_BYTES[family]
-    return _digest(key) + _FAMILY_BYTES[family]
+        return digest(key[0])[:10] + digest(key[1])[:10] + _FAMILY_BYTES[family]
+    return digest(key) + _FAMILY_BYTES[family]
 
 
 _FAMILY_BYTES = {family: bytes([family]) for family in Family}
 
 
-def _digest(key: str) -> bytes:
+def digest(key: str) -> bytes:
     """Return 20 bytes: those of a hash as they are, of another text its digest."""
     if len(key) == 40:
         try:
-            return bytes.fromhex(key)
+            found = bytes.fromhex(key)
         except ValueError:
             pass
+        else:
+            if len(found) == 20:  # white space is no error, and stands for nothing
+                return found
     return _digest_of_text(key)
 
 

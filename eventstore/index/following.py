@@ -53,6 +53,10 @@ _RUN_BYTES = 64 * 1024 * 1024
 """The same for bytes of values that the overlay holds."""
 _MOST_BYTES = 4 * _RUN_BYTES
 """Bytes of values in the overlay, from which on they are let go although no seal has placed them."""
+_MOST_EVENTS = 150_000
+"""Sealed events that are not in runs, from which on whoever seals waits for the run."""
+_DROP_EVENTS = 10_000
+"""Own events after which it is looked whether the runs hold some of the overlay."""
 _CLOSING_EVENTS = 2_000
 """The same as `_RUN_EVENTS` when a store is closed, so that the next opener finds little to read."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -121,6 +125,7 @@ class LogFollower:
         """Last sealed position that was read into the overlay, or is in runs."""
         self._position = 0
         """Where the runs ended when the overlay was last cleared of what they hold."""
+        self._drop_at = _DROP_EVENTS
         self._checked: str | None = None
         """The mark of the runs that were found to be of this chain."""
         if self._peers is not None:
@@ -189,6 +194,11 @@ class LogFollower:
         for sequence, event in enumerate(events, first):
             if sequence >= self._own_seen:
                 self._put(writer, sequence, event.kind, event.__dict__)
+        if len(self.overlay) >= self._drop_at:
+            # One that records and never asks would hold on to it.
+            if self._runs_go_on() and self.runs is not None and self.runs.position != self._position:
+                self._drop()
+            self._drop_at = len(self.overlay) + _DROP_EVENTS
 
     def look_again(self) -> None:
         """Look at once for what other machines have made durable, whatever the bounds say."""
@@ -397,12 +407,23 @@ class LogFollower:
 
     # runs ------------------------------------------------------------------------------------------------
 
-    def after_seal(self) -> None:
-        """Make a run of what was sealed, in the background, where there is enough of it."""
+    def after_seal(self, *, wait: bool = False) -> None:
+        """Make a run of what was sealed, in the background, where there is enough of it.
+
+        Parameters
+        ----------
+        wait
+            For the run before, where what is not in runs has grown too much to be held in memory.
+        """
         runs = self.runs
-        if runs is None or not self._active or (self._builder is not None and self._builder.is_alive()):
+        if runs is None or not self._active:
             return
         behind = self._sequence.known().peaks.size - runs.position
+        if self._builder is not None and self._builder.is_alive():
+            if not wait or behind < _MOST_EVENTS:
+                return
+            self._builder.join()
+            behind = self._sequence.known().peaks.size - runs.position
         if behind >= _RUN_EVENTS or (behind and self.overlay.size_bytes >= _RUN_BYTES):
             self._builder = threading.Thread(target=self._build, name="eventstore-index", daemon=True)
             self._builder.start()

@@ -27,7 +27,7 @@ class HandleStates:
         An earlier state by hash, and what follows from it; never changed here.
     """
 
-    def __init__(self, below: Below, children_below: Children) -> None:
+    def __init__(self, below: Below = lambda _: None, children_below: Children = lambda _: ()) -> None:
         self._below = below
         self._children_below = children_below
         self._states: dict[str, HandleFacts] = {}
@@ -35,6 +35,19 @@ class HandleStates:
 
     def __len__(self) -> int:
         return len(self._states)
+
+    def layer(self) -> HandleStates:
+        """Return states on top of these, which changes to them leave as they are."""
+        return HandleStates(self.get, self.children)
+
+    def knows(self, handle_hash: str) -> bool:
+        """Whether an event has mentioned the state."""
+        return self.get(handle_hash) is not None
+
+    def is_valid(self, handle_hash: str) -> bool:
+        """Whether the state is known and valid."""
+        state = self.get(handle_hash)
+        return state is not None and state.is_valid
 
     def get(self, handle_hash: str) -> HandleFacts | None:
         """Return a state, or None if no event has mentioned it."""

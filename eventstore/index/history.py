@@ -225,6 +225,10 @@ class HistoryIndex:
         ]
         return sorted(current, key=lambda tag: (tag.key, tag.value, tag.tag_hash))
 
+    def current_tags_of(self, entity_ids: Iterable[str]) -> dict[str, list[CurrentTag]]:
+        """Return the current tags of each entity, as `current_tags` does; an empty list if it has none."""
+        return {entity_id: self.current_tags(entity_id) for entity_id in entity_ids}
+
     def handle(self, handle_hash: str) -> HandleFacts | None:
         """Return a state of a handle."""
         with self._lock:
@@ -253,7 +257,7 @@ class HistoryIndex:
 
     def after_seal(self) -> None:
         """Make a run of what was sealed, in the background, where there is enough of it."""
-        self._log.after_seal()
+        self._log.after_seal(wait=True)
 
     def close(self) -> None:
         """Make a run of what was sealed, if it is worth it, and let go of the files."""

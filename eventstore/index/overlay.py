@@ -12,7 +12,7 @@ from eventstore.index.families import KEEP, Entry, Family, Key, Record
 
 __all__ = ["Overlay"]
 
-_GENERATION_EVENTS = 25_000
+_GENERATION_EVENTS = 10_000
 _GENERATION_BYTES = 32 * 1024 * 1024
 _FIRST = frozenset(family for family, keep in KEEP.items() if keep == "first")
 _ALL = frozenset(family for family, keep in KEEP.items() if keep == "all")

@@ -1,4 +1,4 @@
-"""`TableReader`: what redun's commands and queries ask of a backend beyond the contract, which is SQL tables."""
+"""`TableReader`: what redun's commands and queries ask of a backend beyond the contract: tables in SQL."""
 
 from __future__ import annotations
 

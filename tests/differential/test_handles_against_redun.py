@@ -21,7 +21,7 @@ from tables_kit import frame_of
 
 from eventstore.events import Event
 from eventstore.handle import Advance, Handle, advance_handle, merge_handles, rollback_handle
-from eventstore.log.handles import HandleStates
+from eventstore.index import HandleStates
 from eventstore.pickling import dump_pickle, load_pickle
 from eventstore.value import default_types
 from projections.handles import HANDLES
@@ -198,7 +198,7 @@ class Sides:
         for event in made.events:
             fields: Any = event
             parents = getattr(event, "parents", None)
-            self.states.apply(event.kind, fields.handle_hash, fields.handle_name, parents)
+            self.states.apply(event.kind, vars(fields))
             self.hashes |= {fields.handle_hash, *(parents or ())}
         self.events += made.events
         made.mark_recorded()

@@ -10,8 +10,6 @@ from store_kit import memory_url, open_store
 from tables_kit import h, handle_events
 
 from eventstore import EventStore, TagsDeleted, TagsRecorded
-from eventstore.log.handles import LiveHandles
-from eventstore.log.tags import LiveTags
 from eventstore.tags import delete_tags, record_tags
 from projections import open_tables
 from projections.handle_answers import TableHandles
@@ -39,13 +37,12 @@ afterwards = st.sampled_from(["stay", "flush", "seal"])
 def test_live_handles_are_those_of_the_table(chunks: list[tuple[list[Any], str]]) -> None:
     """Asked again after each part, then with the tail and after the last seal, both say the same."""
     with open_store(memory_url()) as store:
-        live, told = LiveHandles(store), LiveHandles(store, fresh_seconds=1e9)
-        told.knows_handle(HASHES[0])
+        live = store.lookup
         for events, after in chunks:
             write(store, events, after)
-            told.observe(*events)
-            found = [live.is_valid_handle(one) for one in HASHES]
-            assert found == [told.is_valid_handle(one) for one in HASHES]
+            with open_tables(store, ["handles"], fresh="tail") as tables:
+                found = [TableHandles(tables).is_valid_handle(one) for one in HASHES]
+            assert found == [live.is_valid_handle(one) for one in HASHES]
         for fresh in ("tail", "sealed"):
             with open_tables(store, ["handles"], fresh=fresh) as tables:
                 answers = TableHandles(tables)
@@ -80,14 +77,13 @@ def test_live_tags_are_those_of_the_table(edits: list[Any], parts: list[str], da
     hashes = {tag.tag_hash for event in events for tag in getattr(event, "tags", ())} | set(HASHES)
     size = -(-len(events) // len(parts))
     with open_store(memory_url()) as store:
-        live, told = LiveTags(store), LiveTags(store, fresh_seconds=1e9)
-        told.current_tags_of(ENTITIES)
+        live = store.lookup
         for place, after in enumerate(parts):
             chunk = events[place * size : (place + 1) * size]
             write(store, chunk, after)
-            told.observe(*chunk)
-            for entity_id in data.draw(st.sets(st.sampled_from(ENTITIES))):
-                assert live.current_tags(entity_id) == told.current_tags(entity_id)
+            with open_tables(store, TAG_TABLES, fresh="tail") as tables:
+                for entity_id in data.draw(st.sets(st.sampled_from(ENTITIES))):
+                    assert live.current_tags(entity_id) == TableTags(tables).current_tags(entity_id)
         for fresh in ("tail", "sealed"):
             with open_tables(store, TAG_TABLES, fresh=fresh) as tables:
                 answers = TableTags(tables)

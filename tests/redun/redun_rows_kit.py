@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from redun import File, Handle, Scheduler, task
 from redun.backends.base import TagEntity
-from redun.backends.db import RedunBackendDb
+from redun.backends.db import Handle as HandleRow
+from redun.backends.db import Job
 from redun.config import Config
 from redun.scheduler import apply_tags, catch
 from redun.scheduler import merge_handles as merge
@@ -159,9 +160,8 @@ def open_scheduler(path: Path | str, **backend: str) -> Scheduler:
     return scheduler
 
 
-def run_history(path: Path, folder: Path, **backend: str) -> None:
-    """Record a history with a bit of everything: two runs, one cached, tags edited, a handle rolled back."""
-    scheduler = open_scheduler(path, **backend)
+def play(scheduler: Scheduler, folder: Path) -> None:
+    """Record a history with a bit of everything: runs, cached ones, tags edited, a handle rolled back."""
     scheduler.run(main(str(folder)), tags=[("project", "kit"), ("env", "test")])
     scheduler.run(main(str(folder)))
     for _ in range(2):
@@ -170,16 +170,24 @@ def run_history(path: Path, folder: Path, **backend: str) -> None:
     scheduler.run(step(conn, "other"))
     with contextlib.suppress(ValueError):
         scheduler.run(fail("at the root"))
-    db = scheduler.backend
-    assert isinstance(db, RedunBackendDb)
-    (execution, *_) = [row for (row,) in rows(path, "SELECT id FROM execution ORDER BY rowid")]
+    db: Any = scheduler.backend
+    jobs = db.session.query(Job).filter(Job.parent_id.is_(None)).order_by(Job.start_time)
+    execution = jobs.first().execution_id
     db.record_tags(TagEntity.Execution, execution, [("note", {"b": [1, None], "a": "é"})])
     db.record_tags(TagEntity.Execution, execution, [("env", "prod")], update=True)
     db.update_tags(TagEntity.Execution, execution, ["note"], [("remark", None)])
     db.delete_tags(execution, [("project", "kit")])
     db.record_tags(TagEntity.Execution, execution, [("env", "test")], new=True)
-    db.rollback_handle(_first_handle(db))
+    first = db.session.query(HandleRow).filter(HandleRow.children.any(), ~HandleRow.parents.any()).first()
+    db.rollback_handle(first.value.value_parsed)
     db.session.commit()
+
+
+def run_history(path: Path, folder: Path, **backend: str) -> None:
+    """Record the history on redun's own backend."""
+    scheduler = open_scheduler(path, **backend)
+    play(scheduler, folder)
+    db: Any = scheduler.backend
     db.session.close()
     db.engine.dispose()
 
@@ -196,13 +204,6 @@ def history() -> Ran:
     (folder / "files").mkdir()
     run_history(folder / "redun.db", folder / "files")
     return Ran(folder / "redun.db", folder / "files")
-
-
-def _first_handle(db: RedunBackendDb) -> Any:
-    from redun.backends.db import Handle as HandleRow
-
-    row = db.session.query(HandleRow).filter(HandleRow.children.any(), ~HandleRow.parents.any()).first()
-    return row.value.value_parsed
 
 
 def rows(path: Path, statement: str, *given: object) -> list[Any]:

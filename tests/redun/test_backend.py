@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -300,6 +302,48 @@ def test_exit_flushes(tmp_path: Path) -> None:
     with EventStore.open(url, read_only=True, state_dir=tmp_path / "elsewhere") as store:
         assert store.head().size == sum(1 for _ in store.events())
         assert "job.ended" in {event.event.kind for event in store.events()}
+
+
+def test_backends_share_a_store(tmp_path: Path) -> None:
+    """Backends of one place and process share its store, in memory too; it closes with the last of them."""
+    for place in (str(tmp_path / "store"), "memory://shared-by-two"):
+        one, two = loaded(db_uri=place), loaded(db_uri=place)
+        assert one.log.store is two.log.store
+        value_hash = one.record_value("seen")
+        one.close()
+        assert two.get_value(value_hash) == ("seen", True)
+        store = two.log.store
+        two.close()
+        with pytest.raises(StateError):
+            store.flush()
+
+
+def test_place_made_anew(tmp_path: Path) -> None:
+    """A store that was replaced behind a backend's back is not taken for the old one."""
+    place = tmp_path / "store"
+    old = loaded(db_uri=str(place))
+    value_hash = old.record_value("old")
+    shutil.rmtree(place)
+    new = loaded(db_uri=str(place))
+    assert new.get_value(value_hash) == (None, False)
+    assert new.log.store.store_id != old.log.store.store_id
+    new.close()
+    old.log.store.abandon()
+
+
+def test_forked_child_leaves_the_store_alone(tmp_path: Path) -> None:
+    """A fork's copy of a backend closes nothing when the child ends or lets go."""
+    backend = loaded(db_uri=str(tmp_path / "store"))
+    value_hash = backend.record_value("parent's")
+    child = multiprocessing.get_context("fork").Process(target=backend.close)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert backend.get_value(value_hash) == ("parent's", True)
+    backend.record_value("more")
+    backend.close()
+    with EventStore.open(tmp_path / "store", read_only=True) as store:
+        assert store.head().size == 2
 
 
 def test_dropped_backend_flushes(tmp_path: Path) -> None:

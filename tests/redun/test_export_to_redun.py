@@ -280,7 +280,7 @@ def test_missing_bytes_end_the_export(store: EventStore, ran: Ran, tmp_path: Pat
 
 
 def test_values_in_redun_s_value_store_stay_there_or_come_along(store: EventStore, tmp_path: Path) -> None:
-    """redun gets its own placeholder for them; with the value store at hand it gets their bytes."""
+    """The database gets redun's own placeholder; with the value store at hand it gets their bytes."""
     data = pickle.dumps("large", protocol=3)
     value_hash = hash_tagged_bytes("Value", data)
     beside = RedunValueStore(open_storage(tmp_path / "values"))

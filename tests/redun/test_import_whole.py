@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from import_kit import RedunPlace, differences, everything, misplaced
+from import_kit import RedunPlace, close, differences, everything, misplaced
+from redun.backends.db import parse_db_version
 
-from eventstore import EventStore
+from eventstore import EventStore, FormatError
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +162,38 @@ def test_a_writer_of_a_plain_database_waits(ran: RedunPlace, tmp_path: Path) -> 
         assert differences(ran, store) == []
     writer.execute("DELETE FROM job")
     writer.close()
+
+
+def test_a_damaged_database_ends_the_import_and_leaves_a_whole_store(
+    ran: RedunPlace, store: EventStore, tmp_path: Path
+) -> None:
+    """What was read before the damage is there; from a good copy the rest comes."""
+    place = RedunPlace(tmp_path / "damaged", value_store=True)
+    place.values = ran.values
+    raw = bytearray(ran.path.read_bytes())
+    connection = sqlite3.connect(ran.path)
+    page, size = connection.execute(
+        "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master WHERE name = 'job'"
+    ).fetchone()
+    connection.close()
+    raw[(page - 1) * size : page * size] = b"\xff" * size
+    place.path.write_bytes(raw)
+    with pytest.raises(FormatError, match="is damaged") as caught:
+        place.bring_into(store)
+    assert caught.value.code == "redun_damaged"
+    assert store.verify().findings == []
+    ran.bring_into(store)
+    assert differences(ran, store) == []
+
+
+def test_a_database_that_redun_has_not_migrated_is_imported_after_it_has(tmp_path: Path) -> None:
+    """Of the version before it is refused with redun's own command; brought up to date, it is read."""
+    place = RedunPlace(tmp_path / "old")
+    backend = place.backend()
+    backend.migrate(parse_db_version("3.4"))
+    close(backend)
+    with EventStore.open(tmp_path / "store", create=True) as opened:
+        with pytest.raises(FormatError, match=r"found version 3.4: make a copy, .* `redun db upgrade`"):
+            place.bring_into(opened)
+        close(place.backend())  # migrates
+        assert place.bring_into(opened).added == {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import io
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,15 @@ from redun.backends.db import File as FileRow
 from redun.backends.db.dataflow import display_dataflow, make_dataflow_dom, walk_dataflow
 from redun.backends.db.query import CallGraphQuery
 from redun.cli import RedunClient
-from redun_rows_kit import Ran, events_of, history, open_scheduler, rows, tables_of
+from redun.console.app import RedunApp
+from redun_rows_kit import Ran, events_of, history, open_scheduler, play, rows, tables_of
 from store_kit import open_store
+from textual.widgets import DataTable
 
 from eventstore import EventStore
+from eventstore.redun import EventStoreBackend
 from eventstore.redun.mirror import SqlMirror
+from eventstore.redun.mirror import mirror as mirror_room
 
 
 class Place:
@@ -77,8 +84,11 @@ def places(ran: Ran, store: EventStore) -> Iterator[tuple[Place, Place]]:
     mirror.close()
 
 
-def test_the_tables_are_redun_s_row_by_row(ran: Ran, store: EventStore) -> None:
+def test_the_tables_are_redun_s_row_by_row(
+    ran: Ran, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every table holds the same rows, with the second half as a tail, and once all is sealed."""
+    monkeypatch.setattr(mirror_room, "FLUSH_EVENTS", 10_000)
     mirror = SqlMirror(store, store.local_folder / "rows.db")
     mirror.refresh()
     right = tables_of(ran.path)
@@ -241,3 +251,65 @@ def test_rows_give_the_same_through_their_relations(places: tuple[Place, Place])
 
     own, ours = map(facts, places)
     assert ours == own
+
+
+def test_redun_s_console_shows_the_same(places: tuple[Place, Place]) -> None:
+    """Its screens list the same executions, jobs and tasks on the session that it has taken once."""
+    expected = {"executions": "mirror_kit", "tasks": "write", "files": ".txt"}
+
+    async def screens(place: Place) -> dict[str, list[list[str]]]:
+        app = RedunApp(place.scheduler, argparse.Namespace(), [], ["redun", "console"])
+        async with app.run_test(size=(160, 60)) as pilot:
+            found = {}
+            for route, word in expected.items():
+                app.route([route])
+                for _ in range(200):
+                    before = _shown(app)
+                    await pilot.pause(0.1)
+                    found[route] = _shown(app)
+                    if word in str(before) and found[route] == before:
+                        break
+            return found
+
+    own, ours = (asyncio.run(screens(place)) for place in places)
+    assert ours == own
+    assert all(word in str(own[route]) for route, word in expected.items())
+
+
+def _shown(app: RedunApp) -> list[list[str]]:
+    """Return the cells of a screen's tables."""
+    tables = list(app.screen.query(DataTable))
+    return [
+        [str(cell) for cell in table.get_row_at(row)] for table in tables for row in range(table.row_count)
+    ]
+
+
+def test_a_history_of_our_own_backend_is_what_redun_s_would_be(ran: Ran, tmp_path: Path) -> None:
+    """The same calls through the adapter leave as many rows of each kind, as valid and as current."""
+    backend = EventStoreBackend(db_uri=str(tmp_path / "store"))
+    backend.load()
+    (tmp_path / "files").mkdir()
+    play(Scheduler(backend=backend), tmp_path / "files")
+    path = Path(backend.engine.url.database)
+    counted = {
+        "execution": "SELECT args LIKE '%main%', updated_time IS NOT NULL FROM execution",
+        "job": "SELECT name, cached, end_time IS NOT NULL, call_hash IS NOT NULL, parent_id IS NOT NULL "
+        "FROM job JOIN task ON task.hash = task_hash",
+        "call_node": "SELECT task_name FROM call_node",
+        "value": "SELECT type, format FROM value",
+        "task": "SELECT hash, name, namespace, source FROM task",
+        "argument": "SELECT task_name, arg_position, arg_key FROM argument JOIN call_node USING (call_hash)",
+        "argument_result": "SELECT 1 FROM argument_result",
+        "call_edge": "SELECT task_name FROM call_edge JOIN call_node ON call_hash = child_id",
+        "call_subtree_task": "SELECT task_hash FROM call_subtree_task",
+        "evaluation": "SELECT task_hash FROM evaluation",
+        "subvalue": "SELECT type FROM subvalue JOIN value USING (value_hash)",
+        "handle": "SELECT fullname, key, is_valid FROM handle",
+        "handle_edge": "SELECT 1 FROM handle_edge",
+        "tag": "SELECT entity_type, key, value, is_current FROM tag",
+        "tag_edit": "SELECT 1 FROM tag_edit",
+    }
+    backend.session.commit()
+    for name, statement in counted.items():
+        assert Counter(rows(path, statement)) == Counter(rows(ran.path, statement)), name
+    backend.close()

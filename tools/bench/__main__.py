@@ -9,6 +9,10 @@ import time
 from pathlib import Path
 
 import tools.bench.appending
+import tools.bench.backend.calls
+import tools.bench.backend.opening
+import tools.bench.backend.questions
+import tools.bench.backend.scheduler
 import tools.bench.compacting
 import tools.bench.files
 import tools.bench.history_runs
@@ -30,7 +34,12 @@ def main() -> int:
         epilog="benchmarks:\n" + "\n".join(f"  {b.name:14}{b.workload}" for b in BENCHMARKS.values()),
     )
     parser.add_argument("names", nargs="+", choices=["all", *BENCHMARKS], metavar="name", help="or: all")
-    parser.add_argument("--size", type=int, default=200_000, help="events; parts that are slow take fewer")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=200_000,
+        help="events, or jobs where it says so; parts that are slow take fewer",
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement; medians are reported")
     parser.add_argument("--seed", type=int, default=0, help="of the generated history")
     parser.add_argument("--folder", type=Path, help="where stores are made and kept; else a temporary one")

@@ -54,6 +54,8 @@ class Tree:
             "EVENTSTORE_STATE": str(self.state),
             "TMPDIR": str(temporary),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # Runs are tagged with the commit of the repository around them: there is to be none.
+            "GIT_CEILING_DIRECTORIES": str(self.folder),
         }
 
 

@@ -28,7 +28,7 @@ def export(
             "--value-store",
             metavar="PATH",
             show_default=False,
-            help="Folder or URL of redun's value store: write the bytes that lie there into the database too.",
+            help="Folder or URL of redun's value store: bytes that lie there go into the database too.",
         ),
     ] = None,
     sealed: Annotated[

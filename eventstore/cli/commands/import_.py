@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,14 +59,13 @@ def import_(
     from eventstore.value_store import RedunValueStore
 
     values = RedunValueStore(open_storage(value_store)) if value_store is not None else None
-    with (
-        open_database(database_url) as database,
-        EventStore.open(
-            store, create=True, single_sealer=single_sealer, max_value_bytes=EVERY_VALUE
-        ) as opened,
-    ):
-        with render.progress("importing", "rows") as advance:
-            report = import_database(database, opened, value_store=values, progress=advance)
+    with ExitStack() as stack:
+        with open_database(database_url) as database:  # no store is made for a URL that is wrong
+            opened = stack.enter_context(
+                EventStore.open(store, create=True, single_sealer=single_sealer, max_value_bytes=EVERY_VALUE)
+            )
+            with render.progress("importing", "rows") as advance:
+                report = import_database(database, opened, value_store=values, progress=advance)
         size = opened.seal().size
     if json:
         _print_json(report, size)

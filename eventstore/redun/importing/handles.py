@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from eventstore.events import HandleAdvanced, HandleRecorded, HandleRolledBack
-from eventstore.log.handles import HandleStates
+from eventstore.index import HandleStates
 from eventstore.redun.importing import tables
 from eventstore.redun.importing.adding import Adding
 from eventstore.redun.importing.database import RedunDatabase
@@ -56,7 +56,7 @@ class _History:
                 self.apply(*event)
 
     def apply(self, kind: str, handle_hash: str | None, name: str, parents: list[str] | None) -> None:
-        self.states.apply(kind, handle_hash, name, parents)
+        self.states.apply(kind, {"handle_hash": handle_hash, "handle_name": name, "parents": parents})
         if handle_hash is not None:
             self._edges.update((parent, handle_hash) for parent in parents or ())
         if handle_hash is not None and kind == HandleRecorded.kind:
@@ -79,7 +79,7 @@ class _Name:
     def run(self) -> None:
         if not self._add_states():
             return
-        after = HandleStates(self._states)
+        after = self._states.layer()
         events = list(self._corrections(after))
         if any(after.is_valid(row.hash) != self._states.is_valid(row.hash) for row, _ in self._rows()):
             for event in events:
@@ -105,7 +105,7 @@ class _Name:
     def _applied(
         self, states: HandleStates, kind: _Kind, key: str, more: dict[str, Any]
     ) -> tuple[_Kind, str, dict[str, Any]]:
-        states.apply(kind.kind, key, self._name, None)
+        states.apply(kind.kind, {"handle_hash": key, "handle_name": self._name})
         return kind, key, more
 
     def _rows(self) -> Iterator[tuple[Any, list[str]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -133,6 +134,9 @@ class MirrorFile:
 
     def _connect(self) -> sqlite3.Connection:
         found = self.path.exists()
+        if not found:
+            # It holds values: nobody else's business, like the journals beside it.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
         self._db, self._inode = db, self.path.stat().st_ino
         db.execute("PRAGMA journal_mode = WAL")
@@ -178,7 +182,7 @@ def refused(path: Path, error: BaseException) -> StorageError:
     words = getattr(error, "strerror", None) or error
     full = "is full" in str(error) or getattr(error, "errno", None) == 28
     return StorageError(
-        f"could not write the mirror {path.name} in {path.parent}: {words}; "
+        f"could not use the mirror {path.name} in {path.parent}: {words}; "
         f"{'make room' if full else 'check the state folder (EVENTSTORE_STATE)'}, then ask again. The log "
         "is not touched by this",
         code="disk_full" if full else "mirror_refused",

@@ -37,7 +37,7 @@ __all__ = ["SqlMirror"]
 logger = logging.getLogger(__name__)
 COMMIT_EVENTS = 100_000
 """Events that are folded in one transaction while the mirror is far behind."""
-FLUSH_EVENTS = 1_000
+FLUSH_EVENTS = 300
 """With so many events of our own in no segment, a look puts them into one rather than fold them twice."""
 _WAIT_SECONDS = 3600.0
 _MOST_PAUSE_SECONDS = 1.0
@@ -181,7 +181,7 @@ class SqlMirror:
                 self._flushed = appended
                 self._store.flush()
             # Whoever has never been up to date has nothing to read meanwhile.
-            must = news or self._state is None or not self._state.complete
+            must = news or self._damage is not None or self._state is None or not self._state.complete
             with self._file.turn(wait_seconds=_WAIT_SECONDS if must else 0) as mine:
                 if mine:
                     self._fold(tail=True, progress=progress)
@@ -201,6 +201,11 @@ class SqlMirror:
         """Give a connection that reads the tables as the sealed log makes them, whatever comes meanwhile.
 
         Without anything that no seal has placed; what this process appended is flushed and sealed first.
+
+        Raises
+        ------
+        StorageError, IntegrityError
+            As of `refresh`; also where reading finds the mirror damaged, which the next look then makes anew.
         """
         with self._lock:
             self._check_process()
@@ -215,6 +220,10 @@ class SqlMirror:
             self._look_at = float("-inf")
         try:
             yield db, state
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._note_damage(str(error))
+            raise refused(self.path, error) from error
         finally:
             db.close()
 
@@ -263,7 +272,7 @@ class SqlMirror:
         marks: str,
         progress: Progress | None,
     ) -> State:
-        fold, first, folded = Fold(db), state.position, 0
+        fold, first = Fold(db), state.position
         db.execute("BEGIN IMMEDIATE")
         if state.tail:
             undo_tail(db)
@@ -275,7 +284,6 @@ class SqlMirror:
                     after=state.position - 1, until=end, kinds=KINDS, columns=COLUMNS
                 ):
                     fold.add(batch)
-                folded += end - state.position
                 state = state._replace(position=end)
                 if end < size:
                     write_state(db, state)

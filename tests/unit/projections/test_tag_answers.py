@@ -10,7 +10,6 @@ from store_kit import memory_url, open_store
 from tables_kit import at
 
 from eventstore import EventStore, InvalidEventError
-from eventstore.log.tags import LiveTags
 from eventstore.tags import TagEditor
 from projections import Tables, open_tables
 from projections.tag_answers import TAG_TABLES, TableTags, current_tags, tag_history, tagged_entities
@@ -20,7 +19,7 @@ from projections.tag_answers import TAG_TABLES, TableTags, current_tags, tag_his
 def store() -> Iterator[EventStore]:
     """Tags of a job that were edited, renamed and deleted, each a second after the one before."""
     with open_store(memory_url()) as store:
-        edit, second = TagEditor(LiveTags(store)), 0
+        edit, second = TagEditor(store.lookup), 0
 
         def put(events: Any, actor: str = "ada") -> None:
             nonlocal second
@@ -103,7 +102,7 @@ def test_history_says_what_became_of_each_tag(tables: Tables) -> None:
 
 def test_tables_answer_for_edits(tables: Tables, store: EventStore) -> None:
     """An editor over tables makes the same events as one over live answers, as nothing came since."""
-    answers, live = TableTags(tables), LiveTags(store)
+    answers, live = TableTags(tables), store.lookup
     assert answers.current_tags_of(["j", "t", ""]) == live.current_tags_of(["j", "t", ""])
     for one in (TagEditor(answers), TagEditor(live)):
         (event,) = one.record("Job", "j", {"n": 1}, new=True)

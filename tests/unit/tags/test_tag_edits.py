@@ -9,7 +9,6 @@ from store_kit import open_store
 
 from eventstore.errors import InvalidEventError
 from eventstore.events import EntityType
-from eventstore.log.tags import LiveTags
 from eventstore.tags import ANY_VALUE, TagEditor
 
 
@@ -18,7 +17,7 @@ class Desk:
 
     def __init__(self, place: Any) -> None:
         self.store = open_store(place)
-        self.live = LiveTags(self.store)
+        self.live = self.store.lookup
         self.editor = TagEditor(self.live)
 
     def put(self, events: Any) -> None:

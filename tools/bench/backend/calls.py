@@ -1,4 +1,4 @@
-"""Benchmark of the recording calls of a job, in the order in which redun's Scheduler makes them, without it."""
+"""Benchmark of the calls of a job, as redun's Scheduler makes them, without the Scheduler."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def _record(backend: RedunBackend, each: Call, job: Any, upstream: str | None) -
     return call_hash
 
 
-@benchmark("backend", "all calls of a job through redun's contract: look-up, values, call, tags, start and end")
+@benchmark(
+    "backend", "all calls of a job through redun's contract: look-up, values, call, tags, start and end"
+)
 def backend_calls(settings: Settings) -> list[Row]:
     """The same jobs into a new store and a new database, without a Scheduler."""
     jobs = list(islice(calls(settings.seed, settings.fresh("files")), min(settings.size, JOBS)))
@@ -157,7 +159,11 @@ def backend_calls(settings: Settings) -> list[Row]:
         settings.repeats,
     )
     count = len(jobs)
-    own, peer, synced = rate(count, times["ours"]), rate(len(fewer), times["redun"]), rate(count, times["fsync"])
+    own, peer, synced = (
+        rate(count, times["ours"]),
+        rate(len(fewer), times["redun"]),
+        rate(count, times["fsync"]),
+    )
     what = "values hashed as often as they are given, a bare write an event"
     return [
         Row(

@@ -19,7 +19,7 @@ from tools.bench.backend.stores import History, database_of, history_of
 from tools.bench.campaign import Settings, benchmark
 from tools.bench.measure import Row, Times, run_child
 
-__all__ = ["SIZES", "asked", "sizes"]
+__all__ = ["ELSEWHERE", "asked", "compared_size", "sizes"]
 
 SIZES = (1_000, 100_000, 1_000_000)
 """Jobs in the histories that are asked."""
@@ -50,9 +50,13 @@ def sizes(settings: Settings) -> list[int]:
     return [size for size in SIZES if size <= settings.size] or [settings.size]
 
 
+def compared_size(of: list[int]) -> int:
+    """The largest of these sizes at which redun is asked, too."""
+    return max((size for size in of if size <= PEER_SIZE), default=of[0])
+
+
 def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[Question, Any]]]:
     """Return the questions of each kind in `BARS`, with what shows that an answer is right."""
-    current = {task_hash for task_hash, _, _ in questions["tasks"]}
     rng = random.Random(len(questions["call"]))
 
     def nowhere() -> str:
@@ -71,15 +75,17 @@ def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[
 
     def explain(task_hash: str, name: str, namespace: str, args_hash: str) -> Question:
         full_name = f"{namespace}.{name}" if namespace else name
-        task = SimpleNamespace(hash=task_hash, name=name, namespace=namespace, fullname=full_name)
+        task: Any = SimpleNamespace(hash=task_hash, name=name, namespace=namespace, fullname=full_name)
         return lambda backend: (backend.explain_cache_miss(task, args_hash) or {}).get("reason")
 
-    known = {f"{space}.{name}" if space else name: (name, space) for _, name, space in questions["tasks"]}
-    tasks = {
-        task_hash: (task_hash, name, space)
-        for task_hash, name, space in questions["tasks"]
-        if any(call[0] == task_hash for call in questions["call"])
-    }
+    def value(value_hash: str) -> Question:
+        return lambda backend: backend.get_value(value_hash)[1]
+
+    def tags(entity_id: str) -> Question:
+        return lambda backend: list(backend.get_tags([entity_id]))
+
+    names = {task_hash: (name, namespace) for task_hash, name, namespace in questions["tasks"]}
+    current = set(names)
     calls = questions["call"]
     return {
         "check_cache, evaluation hit": [
@@ -87,27 +93,20 @@ def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[
         ],
         "check_cache, call-cache hit": [
             (check(task, args, nowhere(), check_valid=CacheCheckValid.SHALLOW), CacheResult.ULTIMATE)
-            for task, args, _, _ in calls
+            for task, args, _ in calls
         ],
         "check_cache, hit within the execution": [
-            (check(task, args, nowhere(), execution), CacheResult.CSE) for task, args, _, execution in calls
+            (check(task, args, nowhere(), execution), CacheResult.CSE) for task, args, execution in calls
         ],
-        "check_cache, miss": [
-            (check(task, nowhere(), nowhere()), CacheResult.MISS) for task, _, _, _ in calls
-        ],
+        "check_cache, miss": [(check(task, nowhere(), nowhere()), CacheResult.MISS) for task, _, _ in calls],
         "explain_cache_miss, other arguments": [
-            (explain(*tasks[task], nowhere()), "new_args") for task, _, _, _ in calls
+            (explain(task, *names[task], nowhere()), "new_args") for task, _, _ in calls
         ],
         "explain_cache_miss, other task": [
-            (explain(nowhere(), *known[name], args), "new_task") for _, args, name, _ in calls
+            (explain(nowhere(), *names[task], args), "new_task") for task, args, _ in calls
         ],
-        "get_value, small": [
-            (lambda backend, each=each: backend.get_value(each)[1], True) for each in questions["value"]
-        ],
-        "get_tags of one id": [
-            (lambda backend, each=each: list(backend.get_tags([each])) == [each], True)
-            for each in questions["tags"]
-        ],
+        "get_value, small": [(value(each), True) for each in questions["value"]],
+        "get_tags of one id": [(tags(each), [each]) for each in questions["tags"]],
     }
 
 
@@ -136,11 +135,13 @@ def _percentiles(backend: RedunBackend, questions: Iterable[tuple[Question, Any]
     return [1e6 * statistics.median(spent), 1e6 * spent[len(spent) * 99 // 100]]
 
 
-@benchmark("questions", "an engine's questions in a new process, through redun's contract; --size counts jobs")
+@benchmark(
+    "questions", "an engine's questions in a new process, through redun's contract; --size counts jobs"
+)
 def questions(settings: Settings) -> list[Row]:
     """Caches, explanations, values and tags at 1,000, 100,000 and 1,000,000 jobs, up to the size."""
     histories = [history_of(settings, size) for size in sizes(settings)]
-    compared = max((each for each in histories if each.jobs <= PEER_SIZE), key=lambda each: each.jobs)
+    (compared,) = (each for each in histories if each.jobs == compared_size(sizes(settings)))
     database = database_of(settings, compared)
     found: dict[tuple[str, int], list[dict[str, list[float]]]] = {}
     for _ in range(settings.repeats):
@@ -170,7 +171,8 @@ def _rows(
     def middle(side: str, jobs: int, place: int) -> float:
         return Times(answers[name][place] for answers in found[side, jobs]).median
 
-    peer, part = middle("redun", compared.jobs, 0), BARS[name]
+    peer = middle("redun", compared.jobs, 0)
+    part = BARS[name] if compared.jobs == PEER_SIZE else None
     rows = []
     for each in histories:
         own, is_compared = middle("ours", each.jobs, 0), each is compared

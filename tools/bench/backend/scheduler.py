@@ -85,9 +85,7 @@ def scheduler(settings: Settings) -> list[Row]:
         _Side("dictionary", count, lambda: _same(Remembering())),
         _Side("redun", fewer, lambda: _database(settings.fresh("redun.db"))),
         _Side("ours", count, lambda: _store(settings, settings.fresh("scheduler"))),
-        _Side(
-            "fsync", count, lambda: _store(settings, settings.fresh("scheduler"), durability="fsync")
-        ),
+        _Side("fsync", count, lambda: _store(settings, settings.fresh("scheduler"), durability="fsync")),
     ]
     ran(Nothing(), min(count, 20))  # what is imported and compiled once
     subjects: dict[str, Callable[[], float | None]] = {}

@@ -86,12 +86,12 @@ class Remembering(Nothing):  # type: ignore[misc]
         super().__init__()
         self._found: dict[str, Any] = {}
 
-    def check_cache(self, task_hash: str, args_hash: str, eval_hash: str, *_args: Any, **_kwargs: Any) -> Any:
+    def check_cache(self, _task: str, _args: str, eval_hash: str, *_rest: Any, **_more: Any) -> Any:
         """Return what was kept."""
         if eval_hash in self._found:
             return self._found[eval_hash], None, CacheResult.SINGLE
         return None, None, CacheResult.MISS
 
-    def set_eval_cache(self, eval_hash: str, task_hash: str, args_hash: str, value: Any, **_: Any) -> None:
+    def set_eval_cache(self, eval_hash: str, _task: str, _args: str, value: Any, **_more: Any) -> None:
         """Keep a result."""
         self._found[eval_hash] = value

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,9 @@ def find_questions(folder: str, state: str, seed: int) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {"evaluation": [], "call": [], "value": [], "tags": []}
     with EventStore.open(folder, state_dir=state) as store:
         size = store.head().size
-        for first in sorted({size * part // _WINDOWS for part in range(_WINDOWS)}):
-            _look(store, first, min(first + _WINDOW_EVENTS, size), found)
+        starts = [size * part // _WINDOWS for part in range(_WINDOWS + 1)]
+        for first, end in pairwise(starts):
+            _look(store, first, min(first + _WINDOW_EVENTS, end), found)
         tasks = [
             [event.event.task_hash, event.event.task_name, event.event.task_namespace]
             for event in store.events(kinds=["task.recorded"])
@@ -138,6 +140,6 @@ def _look(store: EventStore, first: int, end: int, found: dict[str, list[Any]]) 
                 found["evaluation"].append([entry.task_hash, entry.args_hash, entry.eval_hash])
             case JobEnded(call_hash=str(), cached=False) as job if job.call_hash in nodes:
                 call = nodes[job.call_hash]
-                found["call"].append([call.task_hash, call.args_hash, call.task_name, job.execution_id])
+                found["call"].append([call.task_hash, call.args_hash, job.execution_id])
             case TagsRecorded(superseded=()) as tags:
                 found["tags"].append(tags.entity_id)

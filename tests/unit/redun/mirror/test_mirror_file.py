@@ -43,6 +43,7 @@ def test_the_file_is_found_again(store: EventStore) -> None:
     assert count(first) == 10
     assert first.path.is_relative_to(store.local_folder)
     assert first.path.name == file_name() == "redun-3.5-mirror-1.db"
+    assert first.path.stat().st_mode & 0o077 == 0
     inode = first.path.stat().st_ino
     first.close()
     add(store, *jobs(10, 12))
@@ -216,6 +217,17 @@ def test_settled_is_the_sealed_log_and_stays_it(store: EventStore, tmp_path: Pat
             assert count(mirror) == 15
             assert tables(db) == before
         mirror.close()
+
+
+def test_damage_that_a_settled_reader_meets(store: EventStore) -> None:
+    """The error says which file it was, and the next look makes it anew."""
+    mirror = SqlMirror(store)
+    with pytest.raises(StorageError, match="mirror"), mirror.settled():
+        raise sqlite3.DatabaseError("database disk image is malformed")
+    inode = mirror.path.stat().st_ino
+    assert count(mirror) == 10
+    assert mirror.path.stat().st_ino != inode or mirror._damage is None
+    mirror.close()
 
 
 def test_a_store_in_memory_has_a_mirror_of_its_own() -> None:

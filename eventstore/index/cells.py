@@ -1,0 +1,185 @@
+"""Columns of the log as the keys and payloads of records: digests, and JSON that is put together by Arrow.
+
+Other threads run meanwhile. Texts that are no hashes are digested by Python, each distinct one once, and so
+are texts with control characters made JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import product
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eventstore.codec.payload import dump_fields
+from eventstore.index.families import Family, digest
+from eventstore.index.records import KEY_BYTES
+
+__all__ = ["Cell", "digests", "first_rows", "keys", "last_rows", "listed", "number", "row", "text", "texts"]
+
+_DIGEST = 20
+_SPECIAL = r'["\\\x00-\x1f]'
+_CONTROL = r"[\x00-\x1f]"
+
+
+class Cell(NamedTuple):
+    """A member of JSON lists: a column without nulls, and the same text before each of it, and behind it.
+
+    Without a column it is the same for all rows.
+    """
+
+    before: str
+    column: Any
+    after: str
+
+    def whole(self, count: int) -> Any:
+        """Return all of it as a column of `count` rows."""
+        if self.column is None:
+            return pa.repeat(self.before + self.after, count)
+        return pc.binary_join_element_wise(self.before, self.column, self.after, "")
+
+
+# payloads ------------------------------------------------------------------------------------------------
+
+
+def text(column: Any) -> Cell:
+    """Return texts as JSON; null for null."""
+    if column.null_count == len(column):
+        return Cell("null", None, "")
+    cell = Cell('"', _escaped(column), '"')
+    if column.null_count == 0:
+        return cell
+    return Cell("", cell.whole(len(column)).fill_null("null"), "")
+
+
+def number(column: Any) -> Cell:
+    """Return integers or truth values as JSON; null for null."""
+    if column.null_count == len(column):
+        return Cell("null", None, "")
+    return Cell("", column.cast(pa.string()).fill_null("null"), "")
+
+
+def texts(column: Any) -> Cell:
+    """Return lists of texts as JSON; the empty list for null."""
+    return listed(column, text)
+
+
+def listed(column: Any, member: Callable[[Any], Cell]) -> Cell:
+    """Return lists as JSON; the empty list for null.
+
+    Parameters
+    ----------
+    member
+        Makes JSON of the members of all lists, which it is given as one column.
+    """
+    members = column.flatten()
+    if not len(members):
+        return Cell("[]", None, "")
+    bounds = pa.concat_arrays([_ZERO, pc.cumulative_sum(pc.list_value_length(column).fill_null(0))])
+    lists = pa.ListArray.from_arrays(bounds, member(members).whole(len(members)))
+    return Cell("[", pc.binary_join(lists, ","), "]")
+
+
+_ZERO = pa.array([0], pa.int32())
+
+
+def row(*cells: Cell) -> Any:
+    """Return a column of JSON lists; at least one of the cells has a column."""
+    pieces: list[Any] = []
+    between = "["
+    for place, cell in enumerate(cells):
+        between += ("," if place else "") + cell.before
+        if cell.column is not None:
+            pieces += (between, cell.column)
+            between = ""
+        between += cell.after
+    return pc.binary_join_element_wise(*pieces, f"{between}]", "")
+
+
+def _escaped(column: Any) -> Any:
+    """Return texts as they stand between the quotes of JSON."""
+    if not _has(column, _SPECIAL):
+        return column
+    escaped = pc.replace_substring(pc.replace_substring(column, "\\", r"\\"), '"', r"\"")
+    if not _has(column, _CONTROL):
+        return escaped
+    rare = pc.match_substring_regex(column, _CONTROL).fill_null(False)
+    made = [dump_fields(each).decode()[1:-1] for each in column.filter(rare).to_pylist()]
+    return pc.replace_with_mask(escaped, rare, pa.array(made, column.type))
+
+
+def _has(column: Any, pattern: str) -> bool:
+    """Whether any text has what is looked for; all are looked through as one."""
+    data = _data(column)
+    bounds = pa.array([0, data.size], pa.int64()).buffers()[1]
+    whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, data])
+    return bool(pc.match_substring_regex(whole, pattern)[0].as_py())
+
+
+def _data(column: Any) -> Any:
+    """Return the bytes of all texts, one behind another."""
+    _, offsets, data = column.buffers()
+    if data is None or not len(column):
+        return pa.py_buffer(b"")
+    bounds = memoryview(offsets).cast("i")
+    start, end = bounds[column.offset], bounds[column.offset + len(column)]
+    return data.slice(start, end - start)
+
+
+# keys ----------------------------------------------------------------------------------------------------
+
+
+def digests(column: Any) -> Any:
+    """Return the 20 bytes that keys have of each text, see `eventstore.index.families.digest`."""
+    if pc.all(pc.equal(pc.binary_length(column), 2 * _DIGEST)).as_py():
+        pairs = pa.Array.from_buffers(pa.uint16(), _DIGEST * len(column), [None, _data(column)])
+        found = _OF_HEX.take(pairs)
+        if not found.null_count:
+            return pa.Array.from_buffers(pa.binary(_DIGEST), len(column), [None, found.buffers()[1]])
+    distinct = column.dictionary_encode()
+    made = pa.array([digest(each) for each in distinct.dictionary.to_pylist()], pa.binary(_DIGEST))
+    return made.take(distinct.indices)
+
+
+def _bytes_of_hex() -> Any:
+    """Return for each two characters, as a number of this machine, the byte that they stand for, or null."""
+    found: list[int | None] = [None] * (1 << 16)
+    for pair in product(b"0123456789abcdefABCDEF", repeat=2):
+        found[int.from_bytes(pair, sys.byteorder)] = int(bytes(pair), 16)
+    return pa.array(found, pa.uint8())
+
+
+_OF_HEX = _bytes_of_hex()
+
+
+def keys(family: Family, first: Any, second: Any = None) -> Any:
+    """Return keys as `eventstore.index.families.key_bytes` makes them, of digests; with two, of a pair."""
+    parts = [first] if second is None else [pc.binary_slice(each, 0, _DIGEST // 2) for each in (first, second)]
+    last = pa.scalar(bytes([family]), pa.binary())
+    joined = pc.binary_join_element_wise(*(part.cast(pa.binary()) for part in parts), last, _NOTHING)
+    return pa.Array.from_buffers(pa.binary(KEY_BYTES), len(joined), [None, joined.buffers()[2]])
+
+
+_NOTHING = pa.scalar(b"", pa.binary())
+
+
+# rows ----------------------------------------------------------------------------------------------------
+
+
+def first_rows(column: Any) -> Any:
+    """Return the numbers of the rows that have what no row before them has."""
+    # Codes are given out in the order in which what they stand for is met.
+    highest = pc.cumulative_max(column.dictionary_encode().indices)
+    return pc.indices_nonzero(pc.not_equal(highest, pa.concat_arrays([_NONE, highest[:-1]])))
+
+
+_NONE = pa.array([-1], pa.int32())
+
+
+def last_rows(column: Any) -> Any:
+    """Return the numbers of the rows that have what no row behind them has, the last one first."""
+    end = len(column) - 1
+    return pc.subtract(end, first_rows(column[::-1]).cast(pa.int64()))

@@ -1,0 +1,436 @@
+"""redun's own backend and ours, driven by the same calls at the same moments, and their answers side by side.
+
+`Pair` compares exactly. What is different on purpose (docs/redun.md, "Where the backend differs") is done to
+redun's side by hand: each such place says so, and nothing else is evened out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime as dt
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import redun.backends.db as redun_db
+import sqlalchemy as sa
+from redun import File, Task
+from redun.backends.base import TagEntity
+from redun.backends.db import RedunBackendDb
+from redun.file import Dir, FileSet
+from redun.handle import Handle
+from redun.scheduler import ErrorValue
+from redun.value import Value, get_type_registry
+
+from eventstore.hashing import hash_struct
+from eventstore.redun import EventStoreBackend
+
+START = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+MOST_BYTES = 200_000
+registry = get_type_registry()
+
+
+def some_hash(text: str) -> str:
+    """A hash that is nothing's."""
+    return hash_struct(["nothing", text])
+
+
+# what is recorded ----------------------------------------------------------------------------------------
+
+
+def make_task(name: str, version: str, namespace: str = "") -> Task[..., Any]:
+    """A task of redun that is in no registry; another version is another task of the same name."""
+    return Task(lambda x: x, name=name, namespace=namespace, version=version, source=f"def {name}(x): {version}")
+
+
+TASKS = (make_task("count", "1"), make_task("count", "2"), make_task("count", "1", "lab"), make_task("sum", "1"))
+ARGS = tuple(some_hash(f"args {number}") for number in range(2))
+GONE = b"\x80\x03cno_such_module\nThing\nq\x00)\x81q\x01."
+"""The pickle of an object whose module is gone."""
+
+
+class Parcel(Value):
+    """A value of a user's own, with another inside it."""
+
+    type_name = "pair_kit.Parcel"
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"content": self.content}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.content = state["content"]
+
+    def iter_subvalues(self) -> Iterator[Value]:
+        """What is inside."""
+        yield from registry.iter_subvalues(self.content)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A plain class with a value inside."""
+
+    label: str
+    file: File
+
+
+@cache
+def folder() -> Path:
+    """A folder with two files, the same for all."""
+    made = tempfile.mkdtemp(prefix="pair-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    for name in "ab":
+        Path(made, name).write_text(name)
+    return Path(made)
+
+
+def _file(name: str) -> File:
+    return File(str(folder() / name))
+
+
+VALUES: tuple[Callable[[], Any], ...] = (
+    lambda: 1,
+    lambda: "text",
+    lambda: None,
+    lambda: True,
+    lambda: [1, [2, {"k": (b"", 1.0)}]],
+    lambda: {1, 2},
+    lambda: _file("a"),
+    lambda: [_file("a"), {"k": _file("b")}],
+    lambda: Dir(str(folder())),
+    lambda: [Dir(str(folder())), 7],
+    lambda: FileSet(str(folder() / "*")),
+    lambda: {(1, "x"): _file("b")},
+    lambda: Labelled("l", _file("a")),
+    lambda: Parcel([_file("b"), Parcel(_file("a"))]),
+    lambda: ErrorValue(ValueError("no")),
+    lambda: TASKS[0],
+    lambda: "large" * 20_000,
+    lambda: dt.datetime(2026, 1, 31, tzinfo=dt.UTC),
+    lambda: [Handle("inside"), "x"],
+    lambda: _file("missing"),
+)
+"""Each call makes a value anew."""
+CONTEXTS: tuple[dict[str, Any], ...] = ({"env": "a"}, {"env": {"b": [1]}})
+
+
+class Execution:
+    """As a job of redun names it."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.id = execution_id
+
+
+class Job:
+    """What a backend reads of a job of redun's scheduler."""
+
+    def __init__(self, job_id: str, execution_id: str, parent: Job | None, task: Task[..., Any]) -> None:
+        self.id = job_id
+        self.execution = Execution(execution_id)
+        self.parent_job = parent
+        self.task = task
+        self.was_cached = False
+        self.call_hash: str | None = None
+
+
+class Clock:
+    """The time of both sides: stands still during a step, and is never the same in two."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> dt.datetime:
+        """Return the time."""
+        return self.now
+
+    def step(self, microseconds: int) -> None:
+        """Go on."""
+        self.now += dt.timedelta(microseconds=microseconds)
+
+
+# the two sides -------------------------------------------------------------------------------------------
+
+
+class Theirs(RedunBackendDb):
+    """redun's own backend, in memory, without checks of foreign keys: what they forbid, no scheduler does."""
+
+    def __init__(self) -> None:
+        super().__init__(config={"max_value_size": MOST_BYTES}, db_uri="sqlite:///:memory:")
+        self.load()
+        # A job's start switches the checks on again.
+        sa.event.listen(self.engine, "before_cursor_execute", _unchecked, retval=True)
+        self.session.execute(sa.text("PRAGMA foreign_keys=OFF"))
+        self.session.commit()
+
+    def _record_subvalues(self, subvalues: list[Any], parent_value_hash: str) -> None:
+        """On purpose different: a value recorded as a part has links to its own parts, too."""
+        super()._record_subvalues(subvalues, parent_value_hash)
+        for part in subvalues:
+            inside = list(registry.iter_subvalues(part))
+            if inside:
+                super()._record_subvalues(inside, registry.get_hash(part))
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self.session.rollback()
+        self.session.expunge_all()
+        for table in redun_db.Base.metadata.tables.values():
+            if table.name not in {"redun_version", "alembic_version"}:
+                self.session.execute(table.delete())
+        self.session.commit()
+        self._executions.clear()
+
+    def knows(self, ids: Iterable[str]) -> list[str]:
+        """Those of the ids that are records."""
+        return self.has_records(ids)
+
+    def tag_hashes(self, entity_id: str, wanted: Callable[[str, Any], bool]) -> list[str]:
+        """The current tags of an entity that are wanted, by key and value."""
+        rows = self.session.query(redun_db.Tag).filter_by(entity_id=entity_id, is_current=True)
+        return [row.tag_hash for row in rows if wanted(row.key, row.value)]
+
+
+def _unchecked(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> tuple[str, Any]:
+    return statement.replace("PRAGMA foreign_keys=ON", "PRAGMA foreign_keys=OFF"), parameters
+
+
+@cache
+def theirs(number: int) -> Theirs:
+    """redun's backends are made once, and wiped for each use: to make one takes long."""
+    return Theirs()
+
+
+class Pair:
+    """Both backends, and the methods that record, called on both."""
+
+    def __init__(self, clock: Clock, number: int) -> None:
+        self.clock = clock
+        self.theirs = theirs(number)
+        self.theirs.wipe()
+        self._folder = tempfile.mkdtemp(prefix="pair-store-")
+        self._state = 0
+        self.failed: set[str] = set()
+        """Jobs that failed before they had a call node."""
+        self._stack = ExitStack()
+        self._stack.enter_context(mock.patch.object(redun_db, "utcnow", clock))
+        default = redun_db.CallNode.__table__.c.timestamp.default
+        self._stack.enter_context(mock.patch.object(default, "arg", lambda _context: clock()))
+        self.ours = self._open()
+
+    def _open(self) -> EventStoreBackend:
+        config = {
+            "db_uri": f"{self._folder}/store",
+            "state_dir": f"{self._folder}/state-{self._state}",
+            "max_value_size": MOST_BYTES,
+            "flush_seconds": 1e6,
+            "fresh_seconds": 0,
+        }
+        made = EventStoreBackend(config)
+        made.load()
+        made.log._clock = self.clock
+        made.log._job_wait_seconds = 0.0
+        return made
+
+    def reopen(self, *, elsewhere: bool) -> None:
+        """Open our store again; elsewhere, without the index and the journals of before."""
+        self.ours.close()
+        self._state += elsewhere
+        self.ours = self._open()
+
+    def close(self) -> None:
+        """Let go."""
+        self._stack.close()
+        self.ours.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of both; the answers are equal."""
+        ours = getattr(self.ours, method)(*args, **kwargs)
+        other = getattr(self.theirs, method)(*args, **kwargs)
+        assert ours == other, method
+        return ours
+
+    def both_fail(self, method: str, *args: Any, **kwargs: Any) -> list[Exception]:
+        """Call a method that neither can do; both go on afterwards."""
+        errors = []
+        for side in (self.ours, self.theirs):
+            try:
+                getattr(side, method)(*args, **kwargs)
+            except Exception as error:
+                errors.append(error)
+            else:
+                raise AssertionError(f"{type(side).__name__}.{method} did not fail")
+        self.theirs.session.rollback()
+        return errors
+
+    # tags ------------------------------------------------------------------------------------------------
+
+    def record_tags(
+        self,
+        kind: TagEntity,
+        entity_id: str,
+        pairs: Sequence[tuple[str, Any]],
+        *,
+        parents: Sequence[str] = (),
+        update: bool = False,
+        new: bool = False,
+    ) -> list[str]:
+        """Put tags on an entity.
+
+        On purpose different: pairs may come twice and as an iterator, a parent may be named and found, and
+        what `new` makes current again is returned.
+        """
+        ours = self.ours.record_tags(
+            kind, entity_id, iter(pairs), parents=iter(parents), update=update, new=new
+        )
+        once = {(key, canonical(value)): (key, value) for key, value in pairs}
+        keys = {key for key, _ in once}
+        found = self.theirs.tag_hashes(entity_id, lambda key, _value: key in keys) if update else []
+        named = [each for each in dict.fromkeys(parents) if each not in found]
+        other = self.theirs.record_tags(
+            kind, entity_id, list(once.values()), parents=named, update=update, new=new
+        )
+        if update or new:
+            assert {*map(_tag_text, other)} <= {*map(_tag_text, ours)}
+            assert {each[2:] for each in map(_tag_text, ours)} == {(key, text) for key, text in once}
+        else:
+            assert ours == other
+        return [each[0] for each in ours]
+
+    def delete_tags(self, entity_id: str, pairs: Sequence[tuple[str, Any]], keys: Sequence[str]) -> list[str]:
+        """Take tags off.
+
+        On purpose different: where nothing is taken off nothing is recorded, and a None is a value too.
+        """
+        wanted = {(key, canonical(value)) for key, value in pairs}
+        found = self.theirs.tag_hashes(
+            entity_id, lambda key, value: key in keys or (key, canonical(value)) in wanted
+        )
+        ours = self.ours.delete_tags(entity_id, iter(pairs), iter(keys))
+        if not found:
+            assert ours == []
+        elif any(value is None for _, value in pairs):
+            assert ours == self.theirs.record_tags(TagEntity.Null, "", [("", None)], parents=found)
+        else:
+            assert ours == self.theirs.delete_tags(entity_id, list(pairs), list(keys))
+        return [each[0] for each in ours]
+
+    def compare_tags(self, entity_ids: Sequence[str]) -> None:
+        """The current tags of entities are the same."""
+        ours, other = (
+            {
+                entity_id: sorted((key, canonical(value)) for key, value in tags.items())
+                for entity_id, tags in side.get_tags(list(entity_ids)).items()
+            }
+            for side in (self.ours, self.theirs)
+        )
+        assert ours == other
+
+    # records ---------------------------------------------------------------------------------------------
+
+    def records(self, ids: Sequence[str], *, in_order: bool = True) -> list[dict[str, Any]]:
+        """Return our records of ids, which are those of redun."""
+        ours = list(self.ours.get_records(iter(ids), sorted=in_order))
+        other = list(self.theirs.get_records(iter(ids), sorted=in_order))
+        if not in_order:
+            assert [each["_type"] for each in ours] == [each["_type"] for each in other]
+            ours, other = (sorted(each, key=_record_id) for each in (ours, other))
+        assert [*map(_record_id, ours)] == [*map(_record_id, other)]
+        for one, peer in zip(ours, other, strict=True):
+            assert comparable(one) == comparable(self._evened(peer, one))
+        return ours
+
+    def _evened(self, record: dict[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+        """On purpose different: all children of a job are listed, and one that failed early has failed."""
+        if record["_type"] != "Job":
+            return record
+        family = [record["id"], *ours["children"]]
+        assert len(family) < 100, "redun lists the children that are asked for in the same hundred"
+        (alone, *_) = self.theirs.get_records(family)
+        if alone["id"] in self.failed:
+            assert alone["status"] in {"CACHED", "DONE"}
+            alone["status"] = "FAILED"
+        return alone
+
+    def walk(self, roots: Sequence[str]) -> list[str]:
+        """Return what the roots own, the same on both sides, by our order."""
+        ours = list(self.ours.iter_record_ids(iter(roots)))
+        other = list(self.theirs.iter_record_ids(list(roots)))
+        assert len(ours) == len(set(ours))
+        # A database with its foreign keys has no edge to what is not recorded; ours may, and leaves it out.
+        assert set(ours) == set(self.theirs.knows(other))
+        known = [each for each in dict.fromkeys(roots) if each in set(ours)]
+        assert ours[: len(known)] == known
+        return ours
+
+    def put_records(self, source: Pair, ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+        """Take in on each side what the other exported.
+
+        On purpose different: a job that was imported while it ran is ended by a later import.
+        """
+        ended = [each["id"] for each in ours if each["_type"] == "Job" and each["end_time"] is not None]
+        rows = self.theirs.session.query(redun_db.Job).filter(redun_db.Job.id.in_(ended))
+        running = {row.id for row in rows if row.end_time is None}
+        self.theirs.session.rollback()
+        self.theirs.session.execute(sa.delete(redun_db.Job).where(redun_db.Job.id.in_(running)))
+        self.theirs.session.commit()
+        self.theirs.session.expunge_all()
+        count = self.theirs.put_records(ours)
+        assert self.ours.put_records(iter(other)) == count - len(running)
+        assert self.ours.put_records(ours) == 0
+        # Its status says so in our records only; redun's records make it done.
+        self.failed |= source.failed & set(ended)
+
+    # values and caches -----------------------------------------------------------------------------------
+
+    def compare_values(self, value_hashes: Iterable[str]) -> None:
+        """The same values come back, or none."""
+        for value_hash in value_hashes:
+            ours, other = self.ours.get_value(value_hash), self.theirs.get_value(value_hash)
+            assert shown(*ours) == shown(*other)
+
+    def compare_cache(self, *asked: Any, **options: Any) -> Any:
+        """The same cache gives the same answer.
+
+        On purpose different: an answer of the evaluation cache names no call.
+        """
+        value, call_hash, kind = self.ours.check_cache(*asked, **options)
+        other, other_call, other_kind = self.theirs.check_cache(*asked, **options)
+        if other_kind.name == "SINGLE":
+            other_call = None
+        hit = kind.name != "MISS"
+        assert (kind, call_hash, shown(value, hit)) == (other_kind, other_call, shown(other, hit))
+        return kind
+
+
+def canonical(value: Any) -> str:
+    """A tag's value as text, by which it is compared."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _tag_text(tag: tuple[str, str, str, Any]) -> tuple[str, str, str, str]:
+    return (*tag[:3], canonical(tag[3]))
+
+
+def shown(value: Any, found: bool) -> Any:
+    """An answer in a form that can be compared: by type and hash."""
+    return (type(value), registry.get_hash(value)) if found else (value, found)
+
+
+def _record_id(record: Mapping[str, Any]) -> str:
+    return str(record[{"CallNode": "call_hash", "Value": "value_hash", "Tag": "tag_hash"}.get(record["_type"], "id")])
+
+
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with what SQLite gives in no order in order: children of a call, parents of a tag."""
+    unordered = {"CallNode": "children", "Tag": "parents"}.get(record["_type"])
+    return record if unordered is None else record | {unordered: sorted(record[unordered])}
