@@ -69,8 +69,8 @@ def counting(records: Iterable[Pair]) -> dict[bytes, list[bytes]]:
 
 def make_run(path: Path, records: Iterable[Pair]) -> Run:
     """Write records, with nothing thinned, as a run and open it."""
-    given = list(records)
-    columns = Records.of_columns([key for key, _ in given], [payload for _, payload in given]).sorted()
+    given = sorted(records, key=lambda record: record[0])
+    columns = Records.of_columns([key for key, _ in given], [payload for _, payload in given])
     write_run(
         path,
         columns.between,

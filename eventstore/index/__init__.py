@@ -7,7 +7,7 @@ is on local disk, `builder` makes the one from the log, and `facts` are the answ
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from eventstore.index.facts import (
     CallFacts,
@@ -46,6 +46,8 @@ __all__ = [
     "open_index",
 ]
 
+_KEEP = {int(family): keep for family, keep in KEEP.items()}
+
 
 def open_index(
     reader: LogReader,
@@ -54,7 +56,6 @@ def open_index(
     *,
     store_id: str,
     folder: JournalFolder | None,
-    local_folder: Path,
     own_rows: Callable[[], Journaled | None],
     fresh_seconds: float,
     look_seconds: float,
@@ -64,9 +65,8 @@ def open_index(
     Parameters
     ----------
     folder
-        Where journals are; None for a store that lives in this process alone, whose index does, too.
-    local_folder
-        This machine's folder of the store: the runs lie there.
+        Where this host's journals are, and beside them the runs; None for a store that lives in this process
+        alone, whose index does, too.
     own_rows, fresh_seconds, look_seconds
         As for `HistoryIndex`.
     """
@@ -75,14 +75,11 @@ def open_index(
         rows = own_rows()
         return None if rows is None else rows[0]
 
-    def runs() -> IndexRuns:
-        return IndexRuns(local_folder / "index", keep={int(family): keep for family, keep in KEEP.items()})
-
     return HistoryIndex(
         reader,
         sequence,
         values,
-        runs=runs if folder is not None else None,
+        runs=None if folder is None else partial(IndexRuns, folder.path.parent / "index", keep=_KEEP),
         peers=PeerJournals(folder, store_id=store_id, own=own) if folder is not None else None,
         own_rows=own_rows,
         fresh_seconds=fresh_seconds,

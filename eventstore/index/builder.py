@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from eventstore.checked_file import IndexDamagedError
+from eventstore.errors import ConflictError, StorageError
 from eventstore.index.facts import HandleFacts
 from eventstore.index.families import COLUMNS, KINDS, Family, decoded, key_bytes
 from eventstore.index.handle_states import HandleStates
@@ -17,12 +21,21 @@ from eventstore.log.sequence import SealSequence
 
 __all__ = ["build_runs", "is_of_chain"]
 
+logger = logging.getLogger(__name__)
+
 _RANGE_EVENTS = 200_000
+"""A run is made of about so many events, or of less where the next limit is met."""
+_RANGE_BYTES = 96 << 20
+"""About how many bytes of records are made a run; peak memory is some multiples of it."""
 _WAIT_SECONDS = 0.05
+_MORE_TRIES = 2
 
 
 def build_runs(reader: LogReader, sequence: SealSequence, runs: IndexRuns, *, wait: bool = False) -> None:
-    """Bring `runs` up to the sealed head.
+    """Bring `runs` up to the sealed head, then merge them where that is due.
+
+    Where they are damaged, or were set aside meanwhile, it begins again, at most twice. A merge that the disk
+    refuses is left to a later one.
 
     Parameters
     ----------
@@ -31,42 +44,78 @@ def build_runs(reader: LogReader, sequence: SealSequence, runs: IndexRuns, *, wa
 
     Raises
     ------
+    ConflictError, IndexDamagedError
+        The runs were set aside, or damaged, each time.
     IntegrityError, NotFoundError, StorageError
         A segment is damaged or missing, or the local disk refused; what was made before stays.
+    StateError
+        They were closed (code ``closed``).
     """
+    more_tries = _MORE_TRIES
     while True:
-        with runs.turn() as mine:
-            runs.refresh()
-            if mine:
-                _build(reader, sequence, runs)
-                runs.merge_if_due()
+        try:
+            mine = _built(reader, sequence, runs)
+        except (ConflictError, IndexDamagedError) as error:
+            if not more_tries or (isinstance(error, ConflictError) and error.code != "index_moved"):
+                raise
+            more_tries -= 1
+            if isinstance(error, IndexDamagedError):
+                runs.reset(error.message)
+            continue
         if mine or not wait or runs.position >= sequence.known().peaks.size:
             return
         time.sleep(_WAIT_SECONDS)
 
 
+def _built(reader: LogReader, sequence: SealSequence, runs: IndexRuns) -> bool:
+    """Bring runs up to date, if nobody else is at it; says whether this is so."""
+    with runs.turn() as mine:
+        runs.refresh()
+        if mine:
+            _build(reader, sequence, runs)
+    if mine:
+        # Others may add meanwhile.
+        try:
+            runs.merge_if_due()
+        except StorageError as error:
+            logger.warning("runs of the history index in %s were not merged: %s", runs.folder, error)
+    return mine
+
+
 def _build(reader: LogReader, sequence: SealSequence, runs: IndexRuns) -> None:
+    """Within a turn: add a run for each range of what is sealed and not in runs."""
     now = sequence.refresh()
-    mark = f"{now.number} {now.digest}"
-    writers = dict(runs.writers)
-    while runs.position < now.peaks.size:
-        until = min(runs.position + _RANGE_EVENTS, now.peaks.size)
-        records = RunRecords(HandleStates(*_handles_in(runs)))
-        for batch in reader.read(after=runs.position - 1, until=until, kinds=KINDS, columns=COLUMNS):
-            records.take(batch)
-        writers |= records.writers
-        keys, payloads = records.finished()
-        runs.add(keys, payloads, until=until, writers=writers, mark=mark)
+    size, mark = now.peaks.size, f"{now.number} {now.digest}"
+    if runs.position >= size:
+        return
+    records = RunRecords(HandleStates(*_handles_in(runs)))
+
+    def add(until: int) -> None:
+        found = records.finished()
+        writers = {**runs.writers, **records.writers}
+        runs.add(found.keys, found.payloads, until=until, writers=writers, mark=mark)
+
+    for batch in reader.read(after=runs.position - 1, until=size, kinds=KINDS, columns=COLUMNS):
+        records.take(batch)
+        if records.events >= _RANGE_EVENTS or records.size_bytes >= _RANGE_BYTES:
+            add(batch.column("position")[-1].as_py() + 1)
+            records = RunRecords(HandleStates(*_handles_in(runs)))
+    if runs.position < size:
+        add(size)
 
 
-def _handles_in(runs: IndexRuns):  # type: ignore[no-untyped-def]
+def _handles_in(
+    runs: IndexRuns,
+) -> tuple[Callable[[str], HandleFacts | None], Callable[[str], list[str]]]:
+    """Return how the state of a handle, and what follows from it, are found in runs."""
+
     def state(handle_hash: str) -> HandleFacts | None:
         found = runs.get(key_bytes(Family.HANDLE, handle_hash))
-        return HandleFacts(handle_hash, *decoded(Family.HANDLE, bytes(found[-1]))) if found else None
+        return HandleFacts(handle_hash, *decoded(Family.HANDLE, found[-1])) if found else None
 
     def children(handle_hash: str) -> list[str]:
         found = runs.get(key_bytes(Family.HANDLE_CHILD, handle_hash))
-        return [decoded(Family.HANDLE_CHILD, bytes(payload))[0] for payload in found]
+        return [decoded(Family.HANDLE_CHILD, payload)[0] for payload in found]
 
     return state, children
 

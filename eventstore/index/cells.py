@@ -18,11 +18,9 @@ from eventstore.codec.payload import dump_fields
 from eventstore.index.families import Family, digest
 from eventstore.index.records import KEY_BYTES
 
-__all__ = ["Cell", "digests", "first_rows", "keys", "last_rows", "listed", "number", "row", "text", "texts"]
+__all__ = ["Cell", "Digests", "first_rows", "keys", "last_rows", "listed", "number", "row", "text", "texts"]
 
 _DIGEST = 20
-_SPECIAL = r'["\\\x00-\x1f]'
-_CONTROL = r"[\x00-\x1f]"
 
 
 class Cell(NamedTuple):
@@ -101,22 +99,27 @@ def row(*cells: Cell) -> Any:
 
 def _escaped(column: Any) -> Any:
     """Return texts as they stand between the quotes of JSON."""
-    if not _has(column, _SPECIAL):
+    if not _has_special(column):
         return column
     escaped = pc.replace_substring(pc.replace_substring(column, "\\", r"\\"), '"', r"\"")
-    if not _has(column, _CONTROL):
-        return escaped
-    rare = pc.match_substring_regex(column, _CONTROL).fill_null(False)
+    rare = pc.match_substring_regex(column, r"[\x00-\x1f]").fill_null(False)
     made = [dump_fields(each).decode()[1:-1] for each in column.filter(rare).to_pylist()]
-    return pc.replace_with_mask(escaped, rare, pa.array(made, column.type))
+    return pc.replace_with_mask(escaped, rare, pa.array(made, column.type)) if made else escaped
 
 
-def _has(column: Any, pattern: str) -> bool:
-    """Whether any text has what is looked for; all are looked through as one."""
+def _has_special(column: Any) -> bool:
+    """Whether any text has what JSON does not leave as it is; all are looked through as one."""
     data = _data(column)
-    bounds = pa.array([0, data.size], pa.int64()).buffers()[1]
-    whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, data])
-    return bool(pc.match_substring_regex(whole, pattern)[0].as_py())
+    if data.size % 2 and memoryview(data)[-1] in _SPECIAL:
+        return True
+    pairs = pa.Array.from_buffers(pa.uint16(), data.size // 2, [None, data])
+    return bool(pc.max(_IS_SPECIAL.take(pairs)).as_py())
+
+
+_SPECIAL = frozenset(b'"\\' + bytes(range(32)))
+_IS_SPECIAL = pa.array([not _SPECIAL.isdisjoint(divmod(pair, 256)) for pair in range(1 << 16)]).cast(
+    pa.uint8()
+)
 
 
 def _data(column: Any) -> Any:
@@ -132,16 +135,31 @@ def _data(column: Any) -> Any:
 # keys ----------------------------------------------------------------------------------------------------
 
 
-def digests(column: Any) -> Any:
-    """Return the 20 bytes that keys have of each text, see `eventstore.index.families.digest`."""
-    if pc.all(pc.equal(pc.binary_length(column), 2 * _DIGEST)).as_py():
-        pairs = pa.Array.from_buffers(pa.uint16(), _DIGEST * len(column), [None, _data(column)])
-        found = _OF_HEX.take(pairs)
-        if not found.null_count:
-            return pa.Array.from_buffers(pa.binary(_DIGEST), len(column), [None, found.buffers()[1]])
-    distinct = column.dictionary_encode()
-    made = pa.array([digest(each) for each in distinct.dictionary.to_pylist()], pa.binary(_DIGEST))
-    return made.take(distinct.indices)
+class Digests:
+    """The 20 bytes that keys have of texts, see `eventstore.index.families.digest`, as columns.
+
+    It knows the texts that it has met: jobs are met when they start, when they end, and as parents.
+    """
+
+    def __init__(self) -> None:
+        self._texts = pa.array([], pa.string())
+        self._made = pa.array([], pa.binary(_DIGEST))
+
+    def of(self, column: Any) -> Any:
+        """Return the digests of a column without nulls."""
+        if pc.all(pc.equal(pc.binary_length(column), 2 * _DIGEST)).as_py():
+            pairs = pa.Array.from_buffers(pa.uint16(), _DIGEST * len(column), [None, _data(column)])
+            found = _OF_HEX.take(pairs)
+            if not found.null_count:
+                return pa.Array.from_buffers(pa.binary(_DIGEST), len(column), [None, found.buffers()[1]])
+        places = pc.index_in(column, self._texts)
+        if places.null_count:
+            fresh = pc.unique(column.filter(places.is_null()))
+            made = pa.array(map(digest, fresh.to_pylist()), pa.binary(_DIGEST))
+            self._texts = pa.concat_arrays([self._texts, fresh])
+            self._made = pa.concat_arrays([self._made, made])
+            places = pc.index_in(column, self._texts)
+        return self._made.take(places)
 
 
 def _bytes_of_hex() -> Any:
@@ -157,7 +175,9 @@ _OF_HEX = _bytes_of_hex()
 
 def keys(family: Family, first: Any, second: Any = None) -> Any:
     """Return keys as `eventstore.index.families.key_bytes` makes them, of digests; with two, of a pair."""
-    parts = [first] if second is None else [pc.binary_slice(each, 0, _DIGEST // 2) for each in (first, second)]
+    parts = (
+        [first] if second is None else [pc.binary_slice(each, 0, _DIGEST // 2) for each in (first, second)]
+    )
     last = pa.scalar(bytes([family]), pa.binary())
     joined = pc.binary_join_element_wise(*(part.cast(pa.binary()) for part in parts), last, _NOTHING)
     return pa.Array.from_buffers(pa.binary(KEY_BYTES), len(joined), [None, joined.buffers()[2]])

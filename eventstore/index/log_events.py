@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eventstore.index.families import (
-    BUILDERS,
-    HANDLE_KINDS,
-    KEEP,
-    Entry,
-    Family,
-    Key,
-    Place,
-    encoded,
-    key_bytes,
-)
+from eventstore.index.columns import MOST_BYTES, records_of
+from eventstore.index.families import BUILDERS, HANDLE_KINDS, Entry, Place, encoded, key_bytes
 from eventstore.index.handle_states import HandleStates
+from eventstore.index.records import Records
 
 __all__ = ["LogEvents", "RunRecords", "log_events"]
 
 
-_ONE = frozenset(family for family, keep in KEEP.items() if keep == "last")
+_ROWS = 50_000
+"""How many events are made records at once."""
 
 
 class LogEvents(NamedTuple):
@@ -77,52 +70,51 @@ class RunRecords:
 
     def __init__(self, handles: HandleStates) -> None:
         self._handles = handles
-        self._keys: list[bytes] = []
-        self._payloads: list[bytes] = []
-        self._last: dict[tuple[Family, Key], tuple[Any, ...]] = {}
-        self._children: set[tuple[Key, str]] = set()
+        self._waiting: list[pa.RecordBatch] = []
+        self._made: list[Records] = []
         self.writers: dict[str, int] = {}
+        """For each writer, one past its last sequence here."""
         self.events = 0
+        self.size_bytes = 0
+        """Bytes of the records so far, but for those of handles and of what came last."""
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Take in the events of a batch, which follows the one before."""
-        handle_events: list[tuple[int, str, Mapping[str, Any]]] = []
-        for events in log_events(batch):
-            self.events += len(events.times)
-            if events.kind in HANDLE_KINDS:
-                handle_events += [(place[2] or 0, events.kind, fields) for place, fields in events.fields()]
-                self._note(events.places)
-                continue
-            keys, payloads, last = self._keys, self._payloads, self._last
-            for _, _, entries in events.entries():
-                for family, key, record in entries:
-                    if family in _ONE:
-                        # One counts, and a key may come often: of each only the last is written.
-                        last[family, key] = record
-                    elif family is not Family.CHILD_JOB or not self._has_child(key, record[0]):
-                        keys.append(key_bytes(family, key))
-                        payloads.append(encoded(family, record))
-            self._note(events.places)
-        for _, kind, fields in sorted(handle_events, key=lambda event: event[0]):
+        self.events += batch.num_rows
+        places = pa.table({"writer": batch.column("writer"), "end": pc.add(batch.column("sequence"), 1)})
+        for last in places.group_by("writer", use_threads=False).aggregate([("end", "max")]).to_pylist():
+            self.writers[last["writer"]] = max(last["end_max"], self.writers.get(last["writer"], 0))
+        self._take_handles(batch)
+        self._waiting.append(batch)
+        if sum(each.num_rows for each in self._waiting) >= _ROWS or _bytes(self._waiting) >= MOST_BYTES:
+            self._make()
+
+    def _take_handles(self, batch: pa.RecordBatch) -> None:
+        of_handles = pc.is_in(batch.column("kind"), pa.array(sorted(HANDLE_KINDS)))
+        found = [
+            (place[2] or 0, events.kind, fields)
+            for events in log_events(batch.filter(of_handles))
+            for place, fields in events.fields()
+        ]
+        for _, kind, fields in sorted(found, key=lambda event: event[0]):
             self._handles.apply(kind, fields)
 
-    def _has_child(self, parent: Key, job_id: str) -> bool:
-        """Whether the edge was there before: start and end of a job both say it."""
-        before = len(self._children)
-        self._children.add((parent, job_id))
-        return len(self._children) == before
+    def _make(self) -> None:
+        # Small batches are joined first: what is done to a column costs some microseconds, however short.
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            made = records_of(waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting))
+            self._made += made
+            self.size_bytes += sum(part.size_bytes for part in made)
 
-    def _note(self, places: Sequence[tuple[str, int, int | None]]) -> None:
-        for writer, sequence, _ in places:
-            if self.writers.get(writer, 0) <= sequence:
-                self.writers[writer] = sequence + 1
+    def finished(self) -> Records:
+        """Return the records, those of each key in the order of the log."""
+        self._make()
+        entries = list(self._handles.entries())
+        keys = [key_bytes(family, key) for family, key, _ in entries]
+        payloads = [encoded(family, record) for family, _, record in entries]
+        return Records.join([*self._made, Records.of_columns(keys, payloads)])
 
-    def finished(self) -> tuple[list[bytes], list[bytes]]:
-        """Return keys and payloads, in the order of the log for each key."""
-        for (family, key), record in self._last.items():
-            self._keys.append(key_bytes(family, key))
-            self._payloads.append(encoded(family, record))
-        for family, key, record in self._handles.entries():
-            self._keys.append(key_bytes(family, key))
-            self._payloads.append(encoded(family, record))
-        return self._keys, self._payloads
+
+def _bytes(batches: Sequence[pa.RecordBatch]) -> int:
+    return sum(int(batch.nbytes) for batch in batches)

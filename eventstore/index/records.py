@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,15 +48,18 @@ class Records:
         return len(self.keys)
 
     @classmethod
-    def of_columns(cls, keys: Sequence[bytes], payloads: Sequence[bytes]) -> Records:
-        """Make columns of keys and payloads of one length.
+    def of_columns(cls, keys: Any, payloads: Any) -> Records:
+        """Make columns of keys and payloads of one length, or take such columns.
 
         Raises
         ------
         InvalidEventError
             A key has another length than 21 bytes (code ``bad_key``).
         """
-        wrong = set(map(len, keys)) - {KEY_BYTES}
+        if isinstance(keys, pa.FixedSizeBinaryArray) and keys.type.byte_width == KEY_BYTES:
+            wrong = set()
+        else:
+            wrong = set(map(len, keys)) - {KEY_BYTES}
         if wrong or len(keys) != len(payloads):
             raise InvalidEventError(
                 f"records of the history index: expected a payload for each key of {KEY_BYTES} bytes, found "
@@ -65,6 +68,8 @@ class Records:
                 code="bad_key",
                 found=sorted(wrong),
             )
+        if isinstance(keys, pa.Array):
+            return cls(keys, payloads)
         return cls.of_buffers(b"".join(keys), pa.array(payloads, pa.large_binary()))
 
     @classmethod
@@ -123,23 +128,28 @@ class Records:
         begin, end = (bisect_left(rows, bound, key=prefix) for bound in (low, high))
         return Records(self.keys[begin:end], self.payloads[begin:end])
 
-    def sorted(self) -> Records:
-        """Sort by key; records with one key keep their order."""
-        return self.take(pc.sort_indices(self.keys))
-
-    def thinned(self, keep: Mapping[int, Keep]) -> Records:
-        """Of sorted records, leave those that count.
+    def settled(self, keep: Mapping[int, Keep]) -> Records:
+        """Sort by key, records with one key in their order, and leave those that count.
 
         Parameters
         ----------
         keep
             What counts, by family; all of one that is not in it.
         """
+        order = pc.sort_indices(self.keys)
+        ordered = Records(self.keys.take(order), None)
+        rows = ordered._counting(keep, lambda some: self.payloads.take(order.take(some)))
+        if rows is None:
+            return Records(ordered.keys, self.payloads.take(order))
+        return Records(ordered.keys.take(rows), self.payloads.take(order.take(rows)))
+
+    def _counting(self, keep: Mapping[int, Keep], payloads: Callable[[Any], Any]) -> Any:
+        """Of sorted keys, return the rows that count, or None for all."""
         if len(self) < 2:
-            return self
+            return None
         same = pc.equal(self.keys[1:], self.keys[:-1])
         if not pc.any(same).as_py():
-            return self
+            return None
         as_before = pa.concat_arrays([pa.array([False]), same])
         as_after = pa.concat_arrays([same, pa.array([False])])
         is_first, is_last = (
@@ -148,20 +158,22 @@ class Records:
         )
         drop = pc.or_(pc.and_(is_first, as_before), pc.and_(is_last, as_after))
         several = pc.and_not(pc.or_(as_before, as_after), pc.or_(is_first, is_last))
-        again = self._again(pc.indices_nonzero(several).cast(pa.int64()), as_before)
+        rows = pc.indices_nonzero(several).cast(pa.int64())
+        again = _again(rows, payloads(rows), as_before)
         if len(again):
             drop = pc.or_(drop, pc.is_in(numbers(len(self)), again))
-        return self.take(pc.indices_nonzero(pc.invert(drop)))
+        return pc.indices_nonzero(pc.invert(drop))
 
-    def _again(self, rows: Any, as_before: Any) -> Any:
-        """Of some rows, return those with key and payload of an earlier one."""
-        groups = pc.cumulative_sum(pc.invert(as_before).cast(pa.int64())).take(rows)
-        contents = pc.dictionary_encode(self.payloads.take(rows))
-        codes = contents.indices.cast(pa.int64())
-        pairs = pc.add(pc.multiply(groups, len(contents.dictionary)), codes)
-        order = pc.sort_indices(pairs)
-        pairs = pairs.take(order)
-        return rows.take(order[1:].filter(pc.equal(pairs[1:], pairs[:-1])))
+
+def _again(rows: Any, payloads: Any, as_before: Any) -> Any:
+    """Of some rows, return those with key and payload of an earlier one."""
+    groups = pc.cumulative_sum(pc.invert(as_before).cast(pa.int64())).take(rows)
+    contents = pc.dictionary_encode(payloads)
+    codes = contents.indices.cast(pa.int64())
+    pairs = pc.add(pc.multiply(groups, len(contents.dictionary)), codes)
+    order = pc.sort_indices(pairs)
+    pairs = pairs.take(order)
+    return rows.take(order[1:].filter(pc.equal(pairs[1:], pairs[:-1])))
 
 
 def numbers(count: int) -> Any:

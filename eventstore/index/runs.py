@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import pyarrow as pa
+
 from eventstore.checked_file import IndexDamagedError
 from eventstore.errors import ConflictError, StateError, StorageError
 from eventstore.index.manifest import (
@@ -178,8 +180,8 @@ class IndexRuns:
 
     def add(
         self,
-        keys: Sequence[bytes],
-        payloads: Sequence[bytes],
+        keys: Sequence[bytes] | pa.FixedSizeBinaryArray,
+        payloads: Sequence[bytes] | pa.LargeBinaryArray,
         *,
         until: int,
         writers: Mapping[str, int],
@@ -190,7 +192,8 @@ class IndexRuns:
         Parameters
         ----------
         keys, payloads
-            Keys of 21 bytes, unsorted, in the order of the log, and as many payloads.
+            Keys of 21 bytes, unsorted, in the order of the log, and as many payloads; or columns of them, see
+            `eventstore.index.records.Records`.
         until, writers, mark
             What `position`, `writers` and `mark` are afterwards.
 
@@ -217,9 +220,9 @@ class IndexRuns:
                 position=self.position,
             )
         entries, path = before.runs, None
-        if keys:
+        if len(keys):
             path = self._folder.new_run(before.position, until)
-            ordered = Records.of_columns(keys, payloads).sorted().thinned(self._by_family)
+            ordered = Records.of_columns(keys, payloads).settled(self._by_family)
             count = write_run(
                 path,
                 ordered.between,

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -156,6 +156,26 @@ class Clock:
         """Go on."""
         self.now += dt.timedelta(microseconds=microseconds)
 
+    @contextmanager
+    def for_redun(self) -> Iterator[None]:
+        """Let redun's own backends take the time from here."""
+        _clocks.append(self)
+        default = redun_db.CallNode.__table__.c.timestamp.default
+        with (
+            mock.patch.object(redun_db, "utcnow", _redun_now),
+            mock.patch.object(default, "arg", _redun_now),
+        ):
+            yield
+        _clocks.remove(self)
+
+
+_clocks: list[Clock] = []
+
+
+def _redun_now(_context: object = None) -> dt.datetime:
+    """The time of the newest clock. SQLAlchemy keeps the function beyond the patch: then it is the real time."""
+    return _clocks[-1].now if _clocks else dt.datetime.now(dt.UTC)
+
 
 # the two sides -------------------------------------------------------------------------------------------
 
@@ -220,10 +240,6 @@ class Pair:
         self._state = 0
         self.failed: set[str] = set()
         """Jobs that failed before they had a call node."""
-        self._stack = ExitStack()
-        self._stack.enter_context(mock.patch.object(redun_db, "utcnow", clock))
-        default = redun_db.CallNode.__table__.c.timestamp.default
-        self._stack.enter_context(mock.patch.object(default, "arg", lambda _context: clock()))
         self.ours = self._open()
 
     def _open(self) -> EventStoreBackend:
@@ -248,7 +264,6 @@ class Pair:
 
     def close(self) -> None:
         """Let go."""
-        self._stack.close()
         self.ours.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -256,7 +271,7 @@ class Pair:
         """Call a method of both; the answers are equal."""
         ours = getattr(self.ours, method)(*args, **kwargs)
         other = getattr(self.theirs, method)(*args, **kwargs)
-        assert ours == other, method
+        same(ours, other, method)
         return ours
 
     def both_fail(self, method: str, *args: Any, **kwargs: Any) -> list[Exception]:
@@ -333,7 +348,7 @@ class Pair:
             }
             for side in (self.ours, self.theirs)
         )
-        assert ours == other
+        same(ours, other, "current tags")
 
     # records ---------------------------------------------------------------------------------------------
 
@@ -344,9 +359,9 @@ class Pair:
         if not in_order:
             assert [each["_type"] for each in ours] == [each["_type"] for each in other]
             ours, other = (sorted(each, key=_record_id) for each in (ours, other))
-        assert [*map(_record_id, ours)] == [*map(_record_id, other)]
+        same([*map(_record_id, ours)], [*map(_record_id, other)], "records")
         for one, peer in zip(ours, other, strict=True):
-            assert comparable(one) == comparable(self._evened(peer, one))
+            same(comparable(one), comparable(self._evened(peer, one)), "record")
         return ours
 
     def _evened(self, record: dict[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,7 +382,7 @@ class Pair:
         other = list(self.theirs.iter_record_ids(list(roots)))
         assert len(ours) == len(set(ours))
         # A database with its foreign keys has no edge to what is not recorded; ours may, and leaves it out.
-        assert set(ours) == set(self.theirs.knows(other))
+        same(set(ours), set(self.theirs.knows(other)), f"owned by {roots}")
         known = [each for each in dict.fromkeys(roots) if each in set(ours)]
         assert ours[: len(known)] == known
         return ours
@@ -396,7 +411,7 @@ class Pair:
         """The same values come back, or none."""
         for value_hash in value_hashes:
             ours, other = self.ours.get_value(value_hash), self.theirs.get_value(value_hash)
-            assert shown(*ours) == shown(*other)
+            same(shown(*ours), shown(*other), value_hash)
 
     def compare_cache(self, *asked: Any, **options: Any) -> Any:
         """The same cache gives the same answer.
@@ -408,8 +423,15 @@ class Pair:
         if other_kind.name == "SINGLE":
             other_call = None
         hit = kind.name != "MISS"
-        assert (kind, call_hash, shown(value, hit)) == (other_kind, other_call, shown(other, hit))
+        answer, peer = (kind, call_hash, shown(value, hit)), (other_kind, other_call, shown(other, hit))
+        same(answer, peer, (asked, options))
         return kind
+
+
+def same(ours: Any, other: Any, of: object) -> None:
+    """Both answers are equal, or the error says what they are."""
+    if ours != other:
+        raise AssertionError(f"{of}:\n  ours   {ours!r}\n  redun's {other!r}")
 
 
 def canonical(value: Any) -> str:

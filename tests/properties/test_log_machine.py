@@ -240,7 +240,7 @@ def small_archives(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(autouse=True)
 def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush that seals always looks for the segments of others, as the model does."""
-    monkeypatch.setattr("eventstore.store.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("eventstore.store.event_store.LOOK_SECONDS", 0.0)
 
 
 def _profile(examples: int, steps: int) -> settings:

@@ -99,11 +99,11 @@ def test_a_merge_that_is_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         max_size=40,
     )
 )
-def test_thinning_leaves_what_counts_in_order(given_records: list[tuple[bytes, int, bytes]]) -> None:
-    """Of sorted records first, last or different ones stay, by family, whatever repeats."""
+def test_settling_leaves_what_counts_in_order(given_records: list[tuple[bytes, int, bytes]]) -> None:
+    """Of records, now sorted, first, last or different ones stay, by family, whatever repeats."""
     records = [(letter * 20 + bytes([family]), payload) for letter, family, payload in given_records]
     columns = Records.of_columns([key for key, _ in records], [payload for _, payload in records])
-    thinned = columns.sorted().thinned(KEEP)
+    thinned = columns.settled(KEEP)
     found: dict[bytes, list[bytes]] = {}
     for key, payload in zip(thinned.keys.to_pylist(), thinned.payloads.to_pylist(), strict=True):
         found.setdefault(key, []).append(payload)

@@ -190,8 +190,8 @@ def test_the_memory_of_writing_is_that_of_a_part(tmp_path: Path, monkeypatch: py
     """The source is asked for consecutive parts of the keys, none much larger than a part should be."""
     monkeypatch.setattr("eventstore.index.run_writer.PART_BYTES", 10_000)
     rng = random.Random(2)
-    records = [(some_key(rng), rng.randbytes(80)) for _ in range(3_000)]
-    columns = Records.of_columns(*map(list, zip(*records, strict=True))).sorted()
+    records = sorted((some_key(rng), rng.randbytes(80)) for _ in range(3_000))
+    columns = Records.of_columns(*map(list, zip(*records, strict=True)))
     asked: list[tuple[int, int]] = []
 
     def source(low: int, high: int) -> Records:

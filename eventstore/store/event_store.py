@@ -1,29 +1,25 @@
-"""`EventStore`: one folder or bucket, opened. Joins writer, sequence, reader, values and look-ups."""
+"""`EventStore`: opening, writing, closing."""
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import platformdirs
-import pyarrow as pa
 
-from eventstore.codec.rows import recorded_events
 from eventstore.errors import (
     EventStoreError,
     NotFoundError,
     StateError,
-    StorageError,
 )
-from eventstore.events.envelope import Event, RecordedEvent
+from eventstore.events.envelope import Event
 from eventstore.events.registry import Registry, default_registry
 from eventstore.filesystem import Storage, open_storage
 from eventstore.ids import EventId
@@ -31,20 +27,16 @@ from eventstore.index import HistoryIndex, open_index
 from eventstore.journal import Durability
 from eventstore.journal_folder import JournalFolder
 from eventstore.local_files import LocalFiles
-from eventstore.log.cleaning import GRACE, CleanPlan, CleanReport
-from eventstore.log.compaction import CompactionGoals, CompactionReport
 from eventstore.log.journaled import Journaled
 from eventstore.log.levels import Level, Receipt
 from eventstore.log.maintenance import Maintenance
-from eventstore.log.ranges import ranges_of
 from eventstore.log.reader import LogReader
 from eventstore.log.recovery import recover_dead_writers
 from eventstore.log.sequence import Head, SealSequence
-from eventstore.log.subscription import Checkpoint, Checkpoints, Clocks, Patience, Start, Subscription
-from eventstore.log.transfer import Side, TransferReport, plan_transfer, transfer
-from eventstore.log.verify import VerifyReport, verify_store
 from eventstore.log.writer import Author, Limits, Writer
 from eventstore.segment import SegmentFile
+from eventstore.store.reading import Reading
+from eventstore.store.upkeep import Upkeep, despite_links
 from eventstore.store_file import open_store_file
 from eventstore.tags import Pairs
 from eventstore.value import ValueTypes, default_types
@@ -52,7 +44,7 @@ from eventstore.value_store import ValueStore
 from eventstore.workflow import Execution
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 __all__ = ["EventStore", "Level", "Receipt", "software_name"]
 
@@ -81,7 +73,7 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-class EventStore:
+class EventStore(Reading, Upkeep):
     """An open event store; a context manager that flushes, seals and closes at its end.
 
     Use `EventStore.open`. All methods may be called from any thread; another process opens its own.
@@ -158,7 +150,6 @@ class EventStore:
             self.values,
             store_id=store_id,
             folder=folder,
-            local_folder=local_folder,
             own_rows=self._own_rows,
             fresh_seconds=fresh_seconds,
             look_seconds=max(fresh_seconds, LOOK_SECONDS),
@@ -257,7 +248,7 @@ class EventStore:
             The place cannot be reached or written.
         """
         place = storage or open_storage(url, **(storage_options or {}))
-        store_id = _despite_links(
+        store_id = despite_links(
             partial(open_store_file, place, create=create and not read_only, software=software_name()),
             single_sealer=single_sealer,
         )
@@ -296,11 +287,6 @@ class EventStore:
 
     def __repr__(self) -> str:
         return f"EventStore({self.url!r})"
-
-    @property
-    def url(self) -> str:
-        """Where the store is, credentials masked."""
-        return self.storage.url
 
     @property
     def appended(self) -> int:
@@ -519,7 +505,7 @@ class EventStore:
             logger.warning("the events are durable and not sealed yet: %s", error)
 
     def _seal(self, *, look: bool = True, everywhere: bool = False) -> Head:
-        return _despite_links(
+        return despite_links(
             lambda: self._sequence.seal(look=look, everywhere=everywhere), single_sealer=self._single_sealer
         )
 
@@ -533,331 +519,6 @@ class EventStore:
             return None
         header = {"actor": self._author.actor, "software": self._author.software}
         return writer.id, writer.open_rows(), header
-
-    # reading ---------------------------------------------------------------------------------------------
-
-    def head(self) -> Head:
-        """Return where the sealed log ends now."""
-        return self._sequence.head()
-
-    def read(
-        self,
-        *,
-        after: int | None = None,
-        until: int | None = None,
-        kinds: Collection[str] | None = None,
-        columns: Collection[str] | None = None,
-        limit: int | None = None,
-        tail: bool = False,
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield committed events in position order, as Arrow; see `LogReader.read`."""
-        return self._reader.read(
-            after=after, until=until, kinds=kinds, columns=columns, limit=limit, tail=tail
-        )
-
-    def events(
-        self,
-        *,
-        after: int | None = None,
-        until: int | None = None,
-        kinds: Collection[str] | None = None,
-        limit: int | None = None,
-        tail: bool = False,
-    ) -> Iterator[RecordedEvent]:
-        """Yield committed events in position order, typed; parameters as in `read`."""
-        batches = self.read(after=after, until=until, kinds=kinds, limit=limit, tail=tail)
-        return (event for batch in batches for event in recorded_events(batch, self.registry))
-
-    def position_at(self, moment: dt.datetime) -> int:
-        """Return how many events were sealed by `moment`: the position that "as of then" means.
-
-        Before the first seal there were none. A time without a timezone is an InvalidEventError (code
-        ``naive_time``).
-        """
-        self._check_open()
-        return self._sequence.size_at(moment)
-
-    def ranges(
-        self, *, after: int | None = None, until: int | None = None, rows: int = 131_072
-    ) -> list[tuple[int, int]]:
-        """Return ``(first, end)`` of ranges of sealed positions, to be read one after another.
-
-        Parameters
-        ----------
-        after, until
-            As in `read`.
-        rows
-            Positions that a range has at most, unless a segment or a block alone has more.
-        """
-        self._check_open()
-        now = self._sequence.refresh()
-        end = now.peaks.size if until is None else min(until, now.peaks.size)
-        return list(ranges_of(now.segments, self._reader.blocks, after=after, until=end, rows=rows))
-
-    def scan(
-        self,
-        *,
-        after: int | None = None,
-        until: int | None = None,
-        kinds: Collection[str] | None = None,
-        columns: Collection[str] | None = None,
-        tail: bool = False,
-        check: bool = True,
-    ) -> pl.LazyFrame:
-        """Return events as a lazy polars table, ``position`` first; parameters as in `read`.
-
-        With `check`, damage to a segment is an error and never a wrong answer; see `scan_log`.
-        """
-        from eventstore.log.scan import scan_log  # polars is a third of the time that a program starts in
-
-        return scan_log(
-            self.storage,
-            self._sequence,
-            self._reader,
-            self.registry,
-            after=after,
-            until=until,
-            kinds=kinds,
-            columns=columns,
-            tail=tail,
-            check=check,
-        )
-
-    def subscribe(
-        self,
-        *,
-        after: int | None = None,
-        kinds: Collection[str] | None = None,
-        columns: Collection[str] | None = None,
-        poll_seconds: float = 0.5,
-        stop: threading.Event | None = None,
-        idle_seconds: float | None = None,
-    ) -> Iterator[pa.RecordBatch]:
-        """Yield sealed events as they come; see `LogReader.subscribe`."""
-        return self._reader.subscribe(
-            after=after,
-            kinds=kinds,
-            columns=columns,
-            poll_seconds=poll_seconds,
-            stop=stop,
-            idle_seconds=idle_seconds,
-        )
-
-    def subscription(
-        self,
-        name: str,
-        *,
-        kinds: Collection[str] | None = None,
-        columns: Collection[str] | None = None,
-        start: Start = None,
-        batch_rows: int = 1_000,
-        retries: int = 3,
-        backoff_seconds: float = 0.5,
-        split: bool = True,
-        checkpoint_seconds: float = 1.0,
-        timer: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] | None = None,
-    ) -> Subscription:
-        """Return the subscription of this name, made if there is none; it hands over sealed events.
-
-        Where it stands lies in the store, so a later process, here or elsewhere, goes on there. Events come
-        in position order and at least once. Two runners of one name notice each other; where storage has no
-        atomic put-if-absent they may not, and events then come more often than needed.
-
-        Parameters
-        ----------
-        name
-            1 to 100 lower-case letters, digits, ``-`` and ``_``.
-        kinds
-            Only events of these kinds. They belong to the name: None takes those that it was made with, or
-            all for a new one.
-        columns
-            Only these columns, always after ``position``; None means all.
-        start
-            Where a new one begins: a position, ``"head"``, or None for the first event.
-        batch_rows
-            Most events that are handed over at once.
-        retries, backoff_seconds
-            How often a batch is handed over again after the handler raised, and the pause before the first
-            time, which doubles with each, up to a minute.
-        split
-            Then halve the batch until the event that the handler does not take is alone, so that only this
-            one parks the subscription.
-        checkpoint_seconds
-            A checkpoint is written at most so often while events are taken.
-        timer, sleep
-            Seconds that never go back; how to pause, None for a pause that `stop` ends.
-
-        Raises
-        ------
-        InvalidEventError
-            The name is bad, or stands for other kinds (code ``bad_subscription``); `start` is not in the log
-            (``bad_range``).
-        NotFoundError
-            There is none, and this store is read-only (``no_such_subscription``).
-        """
-        return Subscription(
-            name,
-            log=self,
-            checkpoints=Checkpoints(self.storage, store_id=self.store_id),
-            software=self._author.software,
-            kinds=kinds,
-            columns=columns,
-            start=start,
-            batch_rows=batch_rows,
-            checkpoint_seconds=checkpoint_seconds,
-            patience=Patience(retries, backoff_seconds, split),
-            clocks=Clocks(self._clock, timer, sleep),
-        )
-
-    def subscriptions(self) -> list[Checkpoint]:
-        """Return where each named subscription stands, by name."""
-        return Checkpoints(self.storage, store_id=self.store_id).all()
-
-    # other stores ----------------------------------------------------------------------------------------
-
-    def pull(
-        self,
-        other: EventStore,
-        *,
-        apply: bool = True,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> TransferReport:
-        """Take over what is sealed in another store and missing here: events, and the values they mention.
-
-        Events keep their writer, number, salt and hash, and get positions of this store, in the order of the
-        other's. So a second call, or one by way of a third store, adds nothing. To send, call it on the other
-        store.
-
-        Parameters
-        ----------
-        other
-            An open store; read-only is enough.
-        apply
-            Otherwise only plan, and count the values too; then nothing is changed.
-        progress
-            Called with (events sealed here, events that were missing).
-
-        Raises
-        ------
-        InvalidEventError
-            The other store is this one, or a copy of it (code ``same_store``); or one of its values is larger
-            than `max_value_bytes`.
-        IntegrityError, NotFoundError
-            A segment or a value of the other store is damaged or gone. What stands before it was taken over.
-        StateError
-            This store is read-only or closed.
-        """
-        sides = other._side(), self._side()
-        if not apply:
-            return TransferReport(plan_transfer(*sides, values=True))
-        self._check_writable()
-        self._check_open()
-        return _despite_links(
-            lambda: transfer(*sides, clock=self._clock, progress=progress),
-            single_sealer=self._single_sealer,
-        )
-
-    def _side(self) -> Side:
-        return Side(self.storage, self.store_id, self._sequence, self.values)
-
-    # upkeep ----------------------------------------------------------------------------------------------
-
-    def compact(
-        self,
-        *,
-        apply: bool = True,
-        goals: CompactionGoals | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> CompactionReport:
-        """Merge many small segments into few large ones, laid out for readers; events and root stay.
-
-        What is durable is sealed first. Each new file is decoded again and compared with what went into it
-        before a seal names it. The old files stay until `clean`.
-
-        Parameters
-        ----------
-        apply
-            Otherwise only plan; then nothing is changed.
-        goals
-            How large files may become; None takes the format's own.
-        progress
-            Called with (events written, events to write).
-
-        Raises
-        ------
-        IntegrityError
-            A segment is damaged, or a new file did not read back; it was not published.
-        ConflictError
-            Another process of this machine is compacting (code ``compacting``).
-        StateError
-            The store is read-only or closed.
-        """
-        if not apply:
-            return CompactionReport(self._maintenance.plan_compaction(goals))
-        self.seal()
-        return _despite_links(
-            lambda: self._maintenance.compact(goals=goals, progress=progress),
-            single_sealer=self._single_sealer,
-        )
-
-    def clean(
-        self,
-        *,
-        apply: bool = True,
-        grace: dt.timedelta = GRACE,
-        plan: CleanPlan | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> CleanReport:
-        """Remove files that compaction has made needless, after a grace period.
-
-        Parameters
-        ----------
-        apply
-            Otherwise only plan; then nothing is changed.
-        grace
-            How long a file stays after it has become needless; longer than any reader holds on to the
-            sequence that it took.
-        plan
-            That of an earlier call, to act on just that; None makes one now.
-        progress
-            Called with (files removed, files to remove).
-
-        Raises
-        ------
-        IntegrityError
-            The chain is broken, or what is to stay is damaged: nothing was removed.
-        StateError
-            The store is read-only or closed.
-        """
-        to_do = plan if plan is not None else self._maintenance.plan_cleaning(grace)
-        if not apply:
-            return CleanReport(to_do)
-        self._check_writable()
-        self._check_open()
-        return self._maintenance.clean(to_do, progress=progress)
-
-    def verify(
-        self, *, values: bool = True, progress: Callable[[int, int], None] | None = None
-    ) -> VerifyReport:
-        """Check everything against everything; see `verify_store`."""
-        return verify_store(
-            self.storage,
-            store_id=self.store_id,
-            folder=self._folder,
-            check_values=values,
-            progress=progress,
-        )
-
-
-def _despite_links(action: Callable[[], Result], *, single_sealer: bool) -> Result:
-    """Do `action`, and again if it found out that this filesystem has no hard links: then it goes without."""
-    try:
-        return action()
-    except StorageError as error:
-        if error.code != "no_atomic_create" or not single_sealer:
-            raise
-        return action()
 
 
 def _state_root(state_dir: str | os.PathLike[str] | None) -> Path:
