@@ -50,11 +50,11 @@ class PeerJournals:
         self._look_at = -math.inf
         self._store_id = store_id
         self._own = own
-        self._changed_at = -1
+        self._changed_at = self._listed_at = -1
         self._peers: dict[str, _Peer] = {}
 
     def poll(self) -> tuple[list[tuple[str, list[Row]]], bool]:
-        """Return the rows that are new, by writer, and whether a journal went, so that a segment came."""
+        """Return the rows that are new, by writer, and whether a journal may have become a segment."""
         ringer = self._folder.ringer
         now = time.monotonic()
         # Asked first: what rings from here on is heard the next time.
@@ -79,10 +79,11 @@ class PeerJournals:
         self._peers, self._changed_at, self._look_at = {}, -1, -math.inf
 
     def _list(self) -> bool:
-        """Look for journals that came or went; True if one went."""
+        """Look for journals that came or went; True if one may have gone."""
         try:
             changed_at = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - on every question
         except OSError:
+            self._listed_at = max(self._listed_at, 0)  # there is none yet
             return False
         if changed_at == self._changed_at:
             return False
@@ -93,8 +94,9 @@ class PeerJournals:
                 if JOURNAL_NAME.fullmatch(name) and not (own and name.startswith(own)):
                     path = f"{self._path}/{name}"
                     now[path] = self._peers.get(path) or _Peer()
-        gone = any(path not in now for path in self._peers)
-        self._peers = now
+        # One may have come and gone between two looks: any change of the folder may mean that.
+        gone = changed_at != self._listed_at and self._listed_at >= 0
+        self._peers, self._listed_at = now, changed_at
         self._changed_at = changed_at if settled else -1
         return gone
 

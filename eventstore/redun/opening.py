@@ -32,6 +32,8 @@ from eventstore.value_store import RedunValueStore
 __all__ = ["OpenStore", "below", "open_for_redun"]
 
 logger = logging.getLogger(__name__)
+_FLUSH_ROWS = 50_000
+"""Events that are held in memory at most before they become a segment: those of about 5,000 jobs."""
 _numbers = itertools.count()
 _open: dict[int, OpenStore] = {}
 _sharing = threading.RLock()
@@ -198,6 +200,7 @@ def _open_store(settings: Settings, url: str, *, create: bool) -> EventStore:
             durability=cast(Durability, settings.durability),
             single_sealer=settings.single_sealer,
             auto_compact=settings.auto_compact,
+            flush_rows=_FLUSH_ROWS,
             flush_seconds=settings.flush_seconds,
             fresh_seconds=settings.fresh_seconds,
             state_dir=settings.state_dir,

@@ -162,7 +162,7 @@ class BackendMachine(RuleBasedStateMachine):
         job = self._at(self.jobs, place) if new is None else self._new_job(*new)
         if job is None:
             return
-        call_hash = None if call is None else self._call_at(call)
+        call_hash = None if call is None else self._at(self.calls, call)
         job.was_cached, job.call_hash = cached, call_hash
         has_failed = call_hash in self.errors if call_hash is not None else not cached
         status = "FAILED" if has_failed else None

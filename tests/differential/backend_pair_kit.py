@@ -209,10 +209,6 @@ class Theirs(RedunBackendDb):
         self.session.commit()
         self._executions.clear()
 
-    def knows(self, ids: Iterable[str]) -> list[str]:
-        """Those of the ids that are records."""
-        return self.has_records(ids)
-
     def tag_hashes(self, entity_id: str, wanted: Callable[[str, Any], bool]) -> list[str]:
         """The current tags of an entity that are wanted, by key and value."""
         rows = self.session.query(redun_db.Tag).filter_by(entity_id=entity_id, is_current=True)
@@ -381,8 +377,8 @@ class Pair:
         ours = list(self.ours.iter_record_ids(iter(roots)))
         other = list(self.theirs.iter_record_ids(list(roots)))
         assert len(ours) == len(set(ours))
-        # A database with its foreign keys has no edge to what is not recorded; ours may, and leaves it out.
-        same(set(ours), set(self.theirs.knows(other)), f"owned by {roots}")
+        # redun names the call of a job that still runs, which is None.
+        same(set(ours), set(other) - {None}, f"owned by {roots}")
         known = [each for each in dict.fromkeys(roots) if each in set(ours)]
         assert ours[: len(known)] == known
         return ours
@@ -431,6 +427,8 @@ class Pair:
 def same(ours: Any, other: Any, of: object) -> None:
     """Both answers are equal, or the error says what they are."""
     if ours != other:
+        if isinstance(ours, set):
+            ours, other = ours - other, other - ours
         raise AssertionError(f"{of}:\n  ours   {ours!r}\n  redun's {other!r}")
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from columns_kit import batch_of, by_columns, one_by_one
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_kit import memory_url, open_store
-from tables_kit import h, handle_events, histories, tag_events
+from tables_kit import erased, frame_of, h, handle_events, histories, tag_events
 
 from eventstore import EventStore, JobStarted, TagsDeleted
 from eventstore.index import HistoryIndex
@@ -134,6 +136,24 @@ def test_answers_do_not_depend_on_where_records_are(
                 later.seal()
                 _index_all(later)
                 same(later.lookup, wanted)
+
+
+@given(history=histories, cuts=st.sets(st.integers(1, 24)), without=st.sets(st.integers(0, 24), max_size=3))
+@settings(max_examples=60)
+def test_columns_make_the_records_that_the_builders_make(
+    history: list[Any], cuts: set[int], without: set[int]
+) -> None:
+    """Of any events, of which some were erased, in batches of any size, each alone or several at once."""
+    frame = frame_of(history)
+    for position in without:
+        frame = erased(frame, position)
+    bounds = sorted({0, frame.height} | {cut for cut in cuts if cut < frame.height})
+    batches = [batch_of(frame.slice(start, end - start)) for start, end in pairwise(bounds)]
+    wanted = one_by_one(*batches)
+    assert by_columns(*batches) == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eventstore.index.log_events._ROWS", 1)
+        assert by_columns(*batches) == wanted
 
 
 @pytest.mark.parametrize("kinds", [handle_events, tag_events], ids=["handles", "tags"])
