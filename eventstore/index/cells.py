@@ -193,7 +193,8 @@ def first_rows(column: Any) -> Any:
     """Return the numbers of the rows that have what no row before them has."""
     # Codes are given out in the order in which what they stand for is met.
     highest = pc.cumulative_max(pc.dictionary_encode(column).indices)
-    return pc.indices_nonzero(pc.not_equal(highest, pa.concat_arrays([_NONE, highest[:-1]])))
+    before = pa.concat_arrays([_NONE, highest])[: len(highest)]
+    return pc.indices_nonzero(pc.not_equal(highest, before))
 
 
 _NONE = pa.array([-1], pa.int32())

@@ -97,7 +97,7 @@ def test_rows_that_are_first_or_last_of_their_kind() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1])
 def test_values_are_kept_up_to_a_length(size: int) -> None:
-    """Bytes behind a new line, whatever they are; of longer values, as of those without any, only what is said."""
+    """Bytes behind a new line, whatever they are; of longer ones only what is said."""
     data = (b'\n"\x00\xff' * (size // 4 + 1))[:size]
     events = [
         ValueRecorded(value_hash=h("1"), type_name='a"b', size_bytes=size, data=data, subvalues=(h("2"),)),

@@ -38,6 +38,7 @@ BARS = {
     "explain_cache_miss, other arguments": 100,
     "explain_cache_miss, other task": None,
     "get_value, small": 3,
+    "get_value, 10 KB and more": None,
     "get_tags of one id": 10,
 }
 """By which part of redun's time each question is asked."""
@@ -56,7 +57,7 @@ def compared_size(of: list[int]) -> int:
 
 
 def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[Question, Any]]]:
-    """Return the questions of each kind in `BARS`, with what shows that an answer is right."""
+    """Return the questions of each kind in `BARS` that there are some of, with their right answers."""
     rng = random.Random(len(questions["call"]))
 
     def nowhere() -> str:
@@ -87,7 +88,7 @@ def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[
     names = {task_hash: (name, namespace) for task_hash, name, namespace in questions["tasks"]}
     current = set(names)
     calls = questions["call"]
-    return {
+    kinds: dict[str, list[tuple[Question, Any]]] = {
         "check_cache, evaluation hit": [
             (check(*each), CacheResult.SINGLE) for each in questions["evaluation"]
         ],
@@ -105,9 +106,11 @@ def kinds_of_questions(questions: dict[str, list[Any]]) -> dict[str, list[tuple[
         "explain_cache_miss, other task": [
             (explain(nowhere(), *names[task], args), "new_task") for task, args, _ in calls
         ],
-        "get_value, small": [(value(each), True) for each in questions["value"]],
+        "get_value, small": [(value(each), True) for each in questions["small"]],
+        "get_value, 10 KB and more": [(value(each), True) for each in questions["long"]],
         "get_tags of one id": [(tags(each), [each]) for each in questions["tags"]],
     }
+    return {name: some for name, some in kinds.items() if some}
 
 
 def asked(side: str, folder: str, state: str, questions: str) -> dict[str, list[float]]:
@@ -148,7 +151,8 @@ def questions(settings: Settings) -> list[Row]:
         for each in histories:
             found.setdefault(("ours", each.jobs), []).append(_in_child("ours", each.folder, each))
         found.setdefault(("redun", compared.jobs), []).append(_in_child("redun", database, compared))
-    return [row for name in BARS for row in _rows(name, histories, compared, found)]
+    asked_of_all = [name for name in BARS if all(name in each[0] for each in found.values())]
+    return [row for name in asked_of_all for row in _rows(name, histories, compared, found)]
 
 
 def _in_child(side: str, folder: Path, history: History) -> dict[str, list[float]]:

@@ -27,6 +27,7 @@ __all__ = ["History", "database_of", "history_of"]
 EVENTS_A_JOB = 5.8
 MOST_QUESTIONS = 1_000
 SMALL_BYTES = 256
+LONG_BYTES = 10_000
 _WINDOWS = 24
 _WINDOW_EVENTS = 4_000
 
@@ -101,11 +102,12 @@ def export(folder: str, state: str, path: str) -> dict[str, Any]:
 
 
 def find_questions(folder: str, state: str, seed: int) -> dict[str, list[Any]]:
-    """Choose what to ask of a store, evenly over its history; asking one builds its index.
+    """Choose what to ask of a store, evenly over its history; its index is built.
 
-    Only values of plain types are asked for, which any process can read.
+    Only values of plain types are asked for, which any process can read; a short history may have no long
+    ones.
     """
-    found: dict[str, list[Any]] = {"evaluation": [], "call": [], "value": [], "tags": []}
+    found: dict[str, list[Any]] = {name: [] for name in ("evaluation", "call", "small", "long", "tags")}
     with EventStore.open(folder, state_dir=state) as store:
         size = store.head().size
         starts = [size * part // _WINDOWS for part in range(_WINDOWS + 1)]
@@ -120,7 +122,7 @@ def find_questions(folder: str, state: str, seed: int) -> dict[str, list[Any]]:
         found["tags"] = [each for each in found["tags"] if store.lookup.current_tags(each)]
     rng = random.Random(seed)
     chosen = {name: rng.sample(some, min(len(some), MOST_QUESTIONS)) for name, some in found.items()}
-    assert all(chosen.values()), "there is something to ask of each kind"
+    assert all(some for name, some in chosen.items() if name != "long"), "there is something to ask of each"
     return {**chosen, "tasks": tasks}
 
 
@@ -134,7 +136,9 @@ def _look(store: EventStore, first: int, end: int, found: dict[str, list[Any]]) 
             case ValueRecorded(data=bytes()) as value if value.type_name.startswith("builtins."):
                 values[value.value_hash] = value.size_bytes
                 if value.size_bytes <= SMALL_BYTES:
-                    found["value"].append(value.value_hash)
+                    found["small"].append(value.value_hash)
+                elif value.size_bytes >= LONG_BYTES:
+                    found["long"].append(value.value_hash)
             case CallNodeRecorded() as call if call.value_hash in values:
                 nodes[call.call_hash] = call
             case EvaluationCached() as entry if entry.value_hash in values:
