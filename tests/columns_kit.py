@@ -30,7 +30,7 @@ def batch_of(events: Iterable[Any] | pl.DataFrame) -> pa.RecordBatch:
 
 def found_in(records: Records) -> Found:
     """Return what counts by key, decoded."""
-    counting = records.settled(BY_FAMILY)
+    counting = records.settled(BY_FAMILY).between(0, 1 << 32)
     found: Found = {}
     for key, payload in zip(counting.keys.to_pylist(), counting.payloads.to_pylist(), strict=True):
         found.setdefault(key, []).append(decoded(Family(key[-1]), payload))

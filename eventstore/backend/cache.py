@@ -37,7 +37,10 @@ class Cache:
             # No pickle is empty: these bytes were left where the value came from.
             if stored is None or (not stored.data and stored.format == PICKLE_FORMAT):
                 return None, False
-            return self._recorder.types.load(stored.type_name, stored.data, stored.format), True
+            # Whoever gets it will record it as a result: it need not be looked up again then.
+            recorder = self._recorder
+            recorder.known.values.put(value_hash, stored.type_name in recorder.error_types)
+            return recorder.types.load(stored.type_name, stored.data, stored.format), True
         except NotFoundError:
             return None, False
 

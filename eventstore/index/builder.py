@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from eventstore.chain import Snapshot
 from eventstore.checked_file import IndexDamagedError
 from eventstore.errors import ConflictError, StorageError
 from eventstore.index.facts import HandleFacts
@@ -27,6 +28,7 @@ _RANGE_EVENTS = 200_000
 """A run is made of about so many events, or of less where the next limit is met."""
 _RANGE_BYTES = 96 << 20
 """About how many bytes of records are made a run; peak memory is some multiples of it."""
+_FEW = 8
 _WAIT_SECONDS = 0.05
 _MORE_TRIES = 2
 
@@ -95,13 +97,24 @@ def _build(reader: LogReader, sequence: SealSequence, runs: IndexRuns) -> None:
         writers = {**runs.writers, **records.writers}
         runs.add(found.keys, found.payloads, until=until, writers=writers, mark=mark)
 
-    for batch in reader.read(after=runs.position - 1, until=size, kinds=KINDS, columns=COLUMNS):
+    kinds = _kinds_to_read(now, runs.position)
+    for batch in reader.read(after=runs.position - 1, until=size, kinds=kinds, columns=COLUMNS):
         records.take(batch)
         if records.events >= _RANGE_EVENTS or records.size_bytes >= _RANGE_BYTES:
             add(batch.column("position")[-1].as_py() + 1)
             records = RunRecords(HandleStates(*_handles_in(runs)))
     if runs.position < size:
         add(size)
+
+
+def _kinds_to_read(now: Snapshot, position: int) -> Collection[str] | None:
+    """Return the kinds to ask for; None where the others are so few that leaving them out costs more."""
+    known = others = 0
+    for segment in now.segments:
+        if segment.end_position > position:
+            of_segment = sum(kind.count for kind in segment.kinds if kind.kind in KINDS)
+            known, others = known + of_segment, others + segment.count - of_segment
+    return KINDS if others * _FEW > known else None
 
 
 def _handles_in(

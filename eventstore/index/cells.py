@@ -21,6 +21,8 @@ from eventstore.index.records import KEY_BYTES
 __all__ = ["Cell", "Digests", "first_rows", "keys", "last_rows", "listed", "number", "row", "text", "texts"]
 
 _DIGEST = 20
+_FEWER = 16
+"""To look for texts among so many times as many that are known costs more than to digest them."""
 
 
 class Cell(NamedTuple):
@@ -152,14 +154,22 @@ class Digests:
             found = _OF_HEX.take(pairs)
             if not found.null_count:
                 return pa.Array.from_buffers(pa.binary(_DIGEST), len(column), [None, found.buffers()[1]])
-        places = pc.index_in(column, self._texts)
+        distinct = pc.dictionary_encode(column)
+        if _FEWER * len(distinct.dictionary) < len(self._texts):
+            return _made_of(distinct.dictionary).take(distinct.indices)
+        places = pc.index_in(distinct.dictionary, self._texts)
         if places.null_count:
-            fresh = pc.unique(column.filter(places.is_null()))
-            made = pa.array(map(digest, fresh.to_pylist()), pa.binary(_DIGEST))
+            is_new = places.is_null()
+            fresh = distinct.dictionary.filter(is_new)
+            numbers = pa.arange(len(self._texts), len(self._texts) + len(fresh)).cast(pa.int32())
+            places = pc.replace_with_mask(places, is_new, numbers)
             self._texts = pa.concat_arrays([self._texts, fresh])
-            self._made = pa.concat_arrays([self._made, made])
-            places = pc.index_in(column, self._texts)
-        return self._made.take(places)
+            self._made = pa.concat_arrays([self._made, _made_of(fresh)])
+        return self._made.take(places).take(distinct.indices)
+
+
+def _made_of(distinct: Any) -> Any:
+    return pa.array(map(digest, distinct.to_pylist()), pa.binary(_DIGEST))
 
 
 def _bytes_of_hex() -> Any:

@@ -208,6 +208,7 @@ def _job_starts(events: _Events) -> Iterator[_Part]:
 
 def _job_ends(events: _Events) -> Iterator[_Part]:
     job = ("at", "execution_id", "parent_id", "task_hash", "status", "cached", "call_hash")
+    events = events.with_columns(cached=events["cached"].fill_null(False))
     yield from events.rows(Family.JOB, "job_id", *job)
     called = events.having("call_hash")
     names = ("job_id", "execution_id", "call_hash")

@@ -33,7 +33,7 @@ __all__ = [
     "key_bytes",
 ]
 
-INLINE_BYTES = 8 * 1024
+INLINE_BYTES = 64 * 1024
 """Longest value that the index keeps itself; longer ones are read where they lie."""
 
 Key = str | tuple[str, str]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventstore.index.columns import MOST_BYTES, records_of
-from eventstore.index.families import BUILDERS, HANDLE_KINDS, Entry, Place, encoded, key_bytes
+from eventstore.index.families import BUILDERS, HANDLE_KINDS, KINDS, Entry, Place, encoded, key_bytes
 from eventstore.index.handle_states import HandleStates
 from eventstore.index.records import Records
 
@@ -46,17 +47,44 @@ class LogEvents(NamedTuple):
 
 
 def log_events(batch: pa.RecordBatch) -> Iterator[LogEvents]:
-    """Yield the events of a batch that the index knows, kind by kind, each in the order of the log."""
+    """Yield the events of a batch that the index knows, kind by kind, each in the order of the log.
+
+    Of kinds that have records of one key, such as start and end of a job, parts take turns as in the log.
+    """
     kinds = batch.column("kind")
     times = pc.coalesce(batch.column("occurred_at"), batch.column("recorded_at")).cast(pa.int64())
-    for kind in pc.unique(kinds).to_pylist():
-        names = BUILDERS[kind].columns if kind in BUILDERS else HANDLE_KINDS.get(kind)
-        if names is None:
-            continue
-        mask = pc.equal(kinds, kind)
-        place = [batch.column(name).filter(mask).to_pylist() for name in ("writer", "sequence", "position")]
-        cells = [batch.column(name).filter(mask).to_pylist() for name in names]
-        yield LogEvents(kind, list(zip(*place, strict=True)), times.filter(mask).to_pylist(), cells)
+    present = pc.unique(kinds).to_pylist()
+    for group in _GROUPS:
+        found = [_of_kind(batch, kind, times) for kind in group if kind in present]
+        yield from (events for _, events in found) if len(found) < 2 else _in_turns(found)
+
+
+_TOGETHER = (("job.started", "job.ended"), ("tags.recorded", "tags.deleted"))
+"""Kinds of which records may have one key."""
+_GROUPS = (*_TOGETHER, *((kind,) for kind in KINDS if not any(kind in group for group in _TOGETHER)))
+
+
+def _of_kind(batch: pa.RecordBatch, kind: str, times: Any) -> tuple[list[int], LogEvents]:
+    """Return the rows of the events of a kind, and these."""
+    names = BUILDERS[kind].columns if kind in BUILDERS else HANDLE_KINDS[kind]
+    rows = pc.indices_nonzero(pc.equal(batch.column("kind"), kind))
+    place = [batch.column(name).take(rows).to_pylist() for name in ("writer", "sequence", "position")]
+    cells = [batch.column(name).take(rows).to_pylist() for name in names]
+    events = LogEvents(kind, list(zip(*place, strict=True)), times.take(rows).to_pylist(), cells)
+    return rows.to_pylist(), events
+
+
+def _in_turns(found: list[tuple[list[int], LogEvents]]) -> Iterator[LogEvents]:
+    """Yield the events of several kinds in the order of their rows, as many at a time as one kind has."""
+    turns = sorted((row, number) for number, (rows, _) in enumerate(found) for row in rows)
+    taken = [0] * len(found)
+    for number, turn in groupby(number for _, number in turns):
+        events = found[number][1]
+        part = slice(taken[number], taken[number] + sum(1 for _ in turn))
+        taken[number] = part.stop
+        yield LogEvents(
+            events.kind, events.places[part], events.times[part], [cells[part] for cells in events.columns]
+        )
 
 
 class RunRecords:
@@ -71,9 +99,10 @@ class RunRecords:
     def __init__(self, handles: HandleStates) -> None:
         self._handles = handles
         self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = self._waiting_bytes = 0
         self._made: list[Records] = []
         self.writers: dict[str, int] = {}
-        """For each writer, one past its last sequence here."""
+        """For each writer, one past its last sequence here; to be read once it is finished."""
         self.events = 0
         self.size_bytes = 0
         """Bytes of the records so far, but for those of handles and of what came last."""
@@ -81,13 +110,28 @@ class RunRecords:
     def take(self, batch: pa.RecordBatch) -> None:
         """Take in the events of a batch, which follows the one before."""
         self.events += batch.num_rows
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_rows >= _ROWS or self._waiting_bytes >= MOST_BYTES:
+            self._make()
+
+    def _make(self) -> None:
+        # Small batches are joined first: what is done to a column costs some microseconds, however short.
+        waiting, self._waiting = self._waiting, []
+        self._waiting_rows = self._waiting_bytes = 0
+        if waiting:
+            batch = waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+            self._note_writers(batch)
+            self._take_handles(batch)
+            made = records_of(batch)
+            self._made += made
+            self.size_bytes += sum(part.size_bytes for part in made)
+
+    def _note_writers(self, batch: pa.RecordBatch) -> None:
         places = pa.table({"writer": batch.column("writer"), "end": pc.add(batch.column("sequence"), 1)})
         for last in places.group_by("writer", use_threads=False).aggregate([("end", "max")]).to_pylist():
             self.writers[last["writer"]] = max(last["end_max"], self.writers.get(last["writer"], 0))
-        self._take_handles(batch)
-        self._waiting.append(batch)
-        if sum(each.num_rows for each in self._waiting) >= _ROWS or _bytes(self._waiting) >= MOST_BYTES:
-            self._make()
 
     def _take_handles(self, batch: pa.RecordBatch) -> None:
         of_handles = pc.is_in(batch.column("kind"), pa.array(sorted(HANDLE_KINDS)))
@@ -99,14 +143,6 @@ class RunRecords:
         for _, kind, fields in sorted(found, key=lambda event: event[0]):
             self._handles.apply(kind, fields)
 
-    def _make(self) -> None:
-        # Small batches are joined first: what is done to a column costs some microseconds, however short.
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            made = records_of(waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting))
-            self._made += made
-            self.size_bytes += sum(part.size_bytes for part in made)
-
     def finished(self) -> Records:
         """Return the records, those of each key in the order of the log."""
         self._make()
@@ -114,7 +150,3 @@ class RunRecords:
         keys = [key_bytes(family, key) for family, key, _ in entries]
         payloads = [encoded(family, record) for family, _, record in entries]
         return Records.join([*self._made, Records.of_columns(keys, payloads)])
-
-
-def _bytes(batches: Sequence[pa.RecordBatch]) -> int:
-    return sum(int(batch.nbytes) for batch in batches)

@@ -71,7 +71,7 @@ def merge_runs(
                 code="closed",
             )
         parts = [run.between(low, high) for run in runs]
-        return Records.join(parts).settled(keep)
+        return Records.join(parts).settled(keep).between(low, high)
 
     return write_run(
         path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from eventstore.errors import InvalidEventError
 
-__all__ = ["KEY_BYTES", "PREFIX_BITS", "Keep", "Records", "numbers"]
+__all__ = ["KEY_BYTES", "PREFIX_BITS", "Keep", "Records", "Settled", "numbers"]
 
 Keep = Literal["first", "last", "all"]
 """Which of several records with one key count; of `all`, identical ones count once, where the first was."""
@@ -128,7 +128,7 @@ class Records:
         begin, end = (bisect_left(rows, bound, key=prefix) for bound in (low, high))
         return Records(self.keys[begin:end], self.payloads[begin:end])
 
-    def settled(self, keep: Mapping[int, Keep]) -> Records:
+    def settled(self, keep: Mapping[int, Keep]) -> Settled:
         """Sort by key, records with one key in their order, and leave those that count.
 
         Parameters
@@ -137,14 +137,12 @@ class Records:
             What counts, by family; all of one that is not in it.
         """
         order = pc.sort_indices(self.keys)
-        ordered = Records(self.keys.take(order), None)
-        rows = ordered._counting(keep, lambda some: self.payloads.take(order.take(some)))
-        if rows is None:
-            return Records(ordered.keys, self.payloads.take(order))
-        return Records(ordered.keys.take(rows), self.payloads.take(order.take(rows)))
+        ordered = Records(self.keys.take(order), order)
+        rows = ordered._counting(keep, self.payloads)
+        return Settled(ordered if rows is None else ordered.take(rows), self.payloads)
 
-    def _counting(self, keep: Mapping[int, Keep], payloads: Callable[[Any], Any]) -> Any:
-        """Of sorted keys, return the rows that count, or None for all."""
+    def _counting(self, keep: Mapping[int, Keep], payloads: Any) -> Any:
+        """Of sorted keys, with row numbers for payloads, return the rows that count, or None for all."""
         if len(self) < 2:
             return None
         same = pc.equal(self.keys[1:], self.keys[:-1])
@@ -159,10 +157,40 @@ class Records:
         drop = pc.or_(pc.and_(is_first, as_before), pc.and_(is_last, as_after))
         several = pc.and_not(pc.or_(as_before, as_after), pc.or_(is_first, is_last))
         rows = pc.indices_nonzero(several).cast(pa.int64())
-        again = _again(rows, payloads(rows), as_before)
+        again = _again(rows, payloads.take(self.payloads.take(rows)), as_before)
         if len(again):
             drop = pc.or_(drop, pc.is_in(numbers(len(self)), again))
         return pc.indices_nonzero(pc.invert(drop))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Records in order of their keys; payloads follow when they are asked for, some at a time.
+
+    Parameters
+    ----------
+    rows
+        The keys, and for payloads the numbers of their rows.
+    payloads
+        The payloads, in any order.
+    """
+
+    rows: Records
+    payloads: Any
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes keys and payloads have."""
+        lengths = pc.binary_length(self.payloads).take(self.rows.payloads)
+        return KEY_BYTES * len(self) + int(pc.sum(lengths).as_py() or 0)
+
+    def between(self, low: int, high: int) -> Records:
+        """Return those whose prefix is at least `low` and below `high`."""
+        part = self.rows.between(low, high)
+        return Records(part.keys, self.payloads.take(part.payloads))
 
 
 def _again(rows: Any, payloads: Any, as_before: Any) -> Any:

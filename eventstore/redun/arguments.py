@@ -9,10 +9,9 @@ from redun.expression import Expression, SchedulerExpression, TaskExpression
 from redun.utils import iter_nested_value
 
 from eventstore.backend import CallArgument
+from eventstore.redun.plain import is_plain
 
 __all__ = ["call_arguments", "upstream_calls"]
-
-_PLAIN = frozenset({bool, bytes, float, int, str, type(None)})
 
 
 def call_arguments(
@@ -49,7 +48,7 @@ def call_arguments(
 
 def upstream_calls(written: Any) -> Sequence[str]:
     """Return the calls whose results an argument was made of, by what it was before it was computed."""
-    if written.__class__ in _PLAIN:
+    if is_plain(written):
         return ()
     return tuple(dict.fromkeys(_iter_upstream_calls(written)))
 

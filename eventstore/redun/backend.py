@@ -279,8 +279,10 @@ class EventStoreBackend(TableReader, RedunBackend):
     def advance_handle(self, handles: list[Handle], child_handle: Handle) -> None:
         """Record that `handles` led to `child_handle`; all are valid from now on."""
         states = [_handle_state(handle) for handle in handles]
-        for state in self._log.advance_handle(states, _handle_state(child_handle)):
-            state.value.__handle__.is_recorded = True
+        recorded = self._log.advance_handle(states, _handle_state(child_handle))
+        # Two handles may be one state.
+        for handle in (*(state.value for state in recorded), *handles, child_handle):
+            handle.__handle__.is_recorded = True
 
     def rollback_handle(self, handle: Handle) -> None:
         """Make invalid what followed from a handle."""
@@ -333,7 +335,7 @@ class EventStoreBackend(TableReader, RedunBackend):
 
     def get_records(self, ids: Iterable[str], sorted: bool = True) -> Iterator[dict[str, Any]]:  # noqa: A002
         """Yield the records of known ids; `sorted` keeps the order of `ids`."""
-        return self._log.get_records(ids, in_order=sorted)
+        return map(self._loaded().types.whole_record, self._log.get_records(ids, in_order=sorted))
 
     def put_records(self, records: Iterable[dict[str, Any]]) -> int:
         """Take in records in any order, and return how many were new."""

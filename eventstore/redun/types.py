@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from eventstore.backend import TaskDescription
 from eventstore.errors import NotFoundError, StateError
 from eventstore.hashing import hash_struct, hash_tagged_bytes
 from eventstore.pickling import PICKLE_FORMAT
+from eventstore.redun.plain import is_plain
 from eventstore.value import Described
 from eventstore.value_store import RedunValueStore
 
@@ -133,9 +135,27 @@ class RedunTypes:
             )
         return self._value_store.get(where.replace("/", ""))
 
+    def whole_record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record with the bytes that lie in redun's value store, which another store may not see.
+
+        Where their file is gone, there are none. StateError (``no_value_store``) as in `bytes_of`.
+        """
+        media_type = record.get("format")
+        if media_type is None or not media_type.endswith(IN_VALUE_STORE):
+            return record
+        try:
+            data = self.bytes_of(b64decode(record["data"]))
+        except NotFoundError:
+            data = b""
+        plain = media_type.removesuffix(IN_VALUE_STORE)
+        return {**record, "format": plain, "data": b64encode(data).decode()}
+
     def iter_subvalues(self, value: Any) -> Iterator[Any]:
         """Yield the values inside `value`, with those inside them."""
-        found: Iterator[Any] = self._registry.iter_subvalues(value)
+        speaker = self._registry.get_value(value)
+        if speaker.__class__ is ProxyValue and is_plain(value):
+            return iter(())
+        found: Iterator[Any] = speaker.iter_subvalues()
         return found
 
     def task_of(self, value: Any) -> TaskDescription | None:

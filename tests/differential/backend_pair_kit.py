@@ -6,140 +6,26 @@ redun's side by hand: each such place says so, and nothing else is evened out.
 
 from __future__ import annotations
 
-import atexit
 import datetime as dt
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import redun.backends.db as redun_db
 import sqlalchemy as sa
-from redun import File, Task
+from backend_material_kit import registry
 from redun.backends.base import TagEntity
 from redun.backends.db import RedunBackendDb
-from redun.file import Dir, FileSet
-from redun.handle import Handle
-from redun.scheduler import ErrorValue
-from redun.value import Value, get_type_registry
 
-from eventstore.hashing import hash_struct
 from eventstore.redun import EventStoreBackend
 
 START = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
 MOST_BYTES = 200_000
-registry = get_type_registry()
-
-
-def some_hash(text: str) -> str:
-    """A hash that is nothing's."""
-    return hash_struct(["nothing", text])
-
-
-# what is recorded ----------------------------------------------------------------------------------------
-
-
-def make_task(name: str, version: str, namespace: str = "") -> Task[..., Any]:
-    """A task of redun that is in no registry; another version is another task of the same name."""
-    return Task(lambda x: x, name=name, namespace=namespace, version=version, source=f"def {name}(x): {version}")
-
-
-TASKS = (make_task("count", "1"), make_task("count", "2"), make_task("count", "1", "lab"), make_task("sum", "1"))
-ARGS = tuple(some_hash(f"args {number}") for number in range(2))
-GONE = b"\x80\x03cno_such_module\nThing\nq\x00)\x81q\x01."
-"""The pickle of an object whose module is gone."""
-
-
-class Parcel(Value):
-    """A value of a user's own, with another inside it."""
-
-    type_name = "pair_kit.Parcel"
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"content": self.content}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.content = state["content"]
-
-    def iter_subvalues(self) -> Iterator[Value]:
-        """What is inside."""
-        yield from registry.iter_subvalues(self.content)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A plain class with a value inside."""
-
-    label: str
-    file: File
-
-
-@cache
-def folder() -> Path:
-    """A folder with two files, the same for all."""
-    made = tempfile.mkdtemp(prefix="pair-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    for name in "ab":
-        Path(made, name).write_text(name)
-    return Path(made)
-
-
-def _file(name: str) -> File:
-    return File(str(folder() / name))
-
-
-VALUES: tuple[Callable[[], Any], ...] = (
-    lambda: 1,
-    lambda: "text",
-    lambda: None,
-    lambda: True,
-    lambda: [1, [2, {"k": (b"", 1.0)}]],
-    lambda: {1, 2},
-    lambda: _file("a"),
-    lambda: [_file("a"), {"k": _file("b")}],
-    lambda: Dir(str(folder())),
-    lambda: [Dir(str(folder())), 7],
-    lambda: FileSet(str(folder() / "*")),
-    lambda: {(1, "x"): _file("b")},
-    lambda: Labelled("l", _file("a")),
-    lambda: Parcel([_file("b"), Parcel(_file("a"))]),
-    lambda: ErrorValue(ValueError("no")),
-    lambda: TASKS[0],
-    lambda: "large" * 20_000,
-    lambda: dt.datetime(2026, 1, 31, tzinfo=dt.UTC),
-    lambda: [Handle("inside"), "x"],
-    lambda: _file("missing"),
-)
-"""Each call makes a value anew."""
-CONTEXTS: tuple[dict[str, Any], ...] = ({"env": "a"}, {"env": {"b": [1]}})
-
-
-class Execution:
-    """As a job of redun names it."""
-
-    def __init__(self, execution_id: str) -> None:
-        self.id = execution_id
-
-
-class Job:
-    """What a backend reads of a job of redun's scheduler."""
-
-    def __init__(self, job_id: str, execution_id: str, parent: Job | None, task: Task[..., Any]) -> None:
-        self.id = job_id
-        self.execution = Execution(execution_id)
-        self.parent_job = parent
-        self.task = task
-        self.was_cached = False
-        self.call_hash: str | None = None
 
 
 class Clock:
@@ -173,14 +59,14 @@ _clocks: list[Clock] = []
 
 
 def _redun_now(_context: object = None) -> dt.datetime:
-    """The time of the newest clock. SQLAlchemy keeps the function beyond the patch: then it is the real time."""
+    """The time of the newest clock; SQLAlchemy keeps the function beyond the patch, for the real time."""
     return _clocks[-1].now if _clocks else dt.datetime.now(dt.UTC)
 
 
 # the two sides -------------------------------------------------------------------------------------------
 
 
-class Theirs(RedunBackendDb):
+class Plain(RedunBackendDb):
     """redun's own backend, in memory, without checks of foreign keys: what they forbid, no scheduler does."""
 
     def __init__(self) -> None:
@@ -190,14 +76,6 @@ class Theirs(RedunBackendDb):
         sa.event.listen(self.engine, "before_cursor_execute", _unchecked, retval=True)
         self.session.execute(sa.text("PRAGMA foreign_keys=OFF"))
         self.session.commit()
-
-    def _record_subvalues(self, subvalues: list[Any], parent_value_hash: str) -> None:
-        """On purpose different: a value recorded as a part has links to its own parts, too."""
-        super()._record_subvalues(subvalues, parent_value_hash)
-        for part in subvalues:
-            inside = list(registry.iter_subvalues(part))
-            if inside:
-                super()._record_subvalues(inside, registry.get_hash(part))
 
     def wipe(self) -> None:
         """Forget everything."""
@@ -215,14 +93,32 @@ class Theirs(RedunBackendDb):
         return [row.tag_hash for row in rows if wanted(row.key, row.value)]
 
 
+class Theirs(Plain):
+    """The same, with what is done to it by hand."""
+
+    def _record_subvalues(self, subvalues: list[Any], parent_value_hash: str) -> None:
+        """On purpose different: a value recorded as a part has links to its own parts, too."""
+        super()._record_subvalues(subvalues, parent_value_hash)
+        for part in subvalues:
+            inside = list(registry.iter_subvalues(part))
+            if inside:
+                super()._record_subvalues(inside, registry.get_hash(part))
+
+
 def _unchecked(_conn: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> tuple[str, Any]:
     return statement.replace("PRAGMA foreign_keys=ON", "PRAGMA foreign_keys=OFF"), parameters
 
 
 @cache
 def theirs(number: int) -> Theirs:
-    """redun's backends are made once, and wiped for each use: to make one takes long."""
+    """Redun's backends are made once, and wiped for each use: to make one takes long."""
     return Theirs()
+
+
+@cache
+def plain() -> Plain:
+    """Redun's backend as it is."""
+    return Plain()
 
 
 class Pair:
@@ -383,8 +279,8 @@ class Pair:
         assert ours[: len(known)] == known
         return ours
 
-    def put_records(self, source: Pair, ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
-        """Take in on each side what the other exported.
+    def put_records(self, ours: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+        """Take in on each side what the other exported; both derive the status of a job anew.
 
         On purpose different: a job that was imported while it ran is ended by a later import.
         """
@@ -398,8 +294,6 @@ class Pair:
         count = self.theirs.put_records(ours)
         assert self.ours.put_records(iter(other)) == count - len(running)
         assert self.ours.put_records(ours) == 0
-        # Its status says so in our records only; redun's records make it done.
-        self.failed |= source.failed & set(ended)
 
     # values and caches -----------------------------------------------------------------------------------
 
@@ -447,7 +341,9 @@ def shown(value: Any, found: bool) -> Any:
 
 
 def _record_id(record: Mapping[str, Any]) -> str:
-    return str(record[{"CallNode": "call_hash", "Value": "value_hash", "Tag": "tag_hash"}.get(record["_type"], "id")])
+    return str(
+        record[{"CallNode": "call_hash", "Value": "value_hash", "Tag": "tag_hash"}.get(record["_type"], "id")]
+    )
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:

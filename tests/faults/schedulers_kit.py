@@ -24,7 +24,7 @@ from redun.logging import logger as redun_logger
 from eventstore.redun import EventStoreBackend
 
 redun_namespace = "kills"
-SEEDS = 12
+SEEDS = 6
 """So many runs are different; all schedulers make them again and again."""
 ran: list[str] = []
 """What ran in this process rather than came from the cache."""

@@ -1,4 +1,4 @@
-"""Small workflows of the kinds that redun's users write first, each with a change that makes part of it run again.
+"""Small workflows of the kinds that redun's users write first, each with a change that makes part run again.
 
 Tasks note that they ran. They are at home in this module, so that workers can import them.
 """
@@ -62,7 +62,12 @@ def lazy(folder: str, count: int = 3) -> Any:
     ran.append("lazy")
     numbers = [step(i) for i in range(count)]
     pair = {"w": numbers[0] + numbers[1]}
-    return [weigh(numbers, pair), numbers[-1] * 2, cond(numbers[0] < 5, step(10), step(20)), map_(step, [1, 7])]
+    return [
+        weigh(numbers, pair),
+        numbers[-1] * 2,
+        cond(numbers[0] < 5, step(10), step(20)),
+        map_(step, [1, 7]),
+    ]
 
 
 # sorting by recursion ------------------------------------------------------------------------------------
@@ -226,9 +231,10 @@ class Table(Handle):
         self.path = path
         self.instance = None
 
-    def rows(self, statement: str = "SELECT x FROM t ORDER BY rowid") -> list[int]:
+    def rows(self, statement: str = "SELECT x FROM t ORDER BY rowid", *given: int) -> list[int]:
+        """Do something, and return what it gives."""
         with sqlite3.connect(self.path) as connection:
-            return [x for (x,) in connection.execute(statement)]
+            return [x for (x,) in connection.execute(statement, given)]
 
 
 @task()
@@ -242,7 +248,7 @@ def create(table: Table) -> Table:
 @task()
 def insert(table: Table, x: int) -> Table:
     ran.append(f"insert {x}")
-    table.rows(f"INSERT INTO t VALUES ({x:d})")
+    table.rows("INSERT INTO t VALUES (?)", x)
     return table
 
 
@@ -317,7 +323,14 @@ def unrecorded(x: int) -> Any:
 @task()
 def options(folder: str) -> Any:
     ran.append("options")
-    return [always(), shallow(3), waits(4), unrecorded(5), seq([step(6), step(6)]), step.options(cache=False)(8)]
+    return [
+        always(),
+        shallow(3),
+        waits(4),
+        unrecorded(5),
+        seq([step(6), step(6)]),
+        step.options(cache=False)(8),
+    ]
 
 
 # a scheduler of its own for a part -----------------------------------------------------------------------
@@ -332,7 +345,8 @@ def part(x: int) -> Any:
 @task()
 def subruns(folder: str) -> Any:
     ran.append("subruns")
-    return [subrun(part(1), executor="default"), subrun(part(2), executor="default")]
+    # One after the other: redun's own backend may fail where two record one value at once.
+    return seq([subrun(part(1), executor="default"), subrun(part(2), executor="default")])
 
 
 class Example(NamedTuple):
@@ -346,9 +360,9 @@ class Example(NamedTuple):
     """What runs again in a second run all the same: errors, and what is not to be cached."""
     change: Callable[[Path], object] = lambda _folder: None
     arguments: dict[str, Any] = {}
-    """Of the run after the change."""
+    """Of a third run, after the change."""
     again: tuple[str, ...] = ()
-    """What runs in it."""
+    """What runs in the third; nothing means that there is none."""
 
 
 _SORTED_AGAIN = ("merge",) * 3 + ("merge_sort",) * 4 + ("sorting",)
@@ -370,7 +384,6 @@ EXAMPLES = {
         errors,
         [float("inf"), 2.0, ["float", "ZeroDivisionError"], "'stopped'"],
         cached=("divide",),
-        again=("divide",),
     ),
     "handles": Example(
         handles,
@@ -380,6 +393,6 @@ EXAMPLES = {
     ),
     "tags": Example(tags, [2, 2, 3]),
     "contexts": Example(contexts, [1, 2, 2, 2]),
-    "options": Example(options, [1, 5, 4, 6, [7, 7], 9], cached=_UNCACHED, again=_UNCACHED),
+    "options": Example(options, [1, 5, 4, 6, [7, 7], 9], cached=_UNCACHED),
     "subruns": Example(subruns, [[2, 3], [3, 4]]),
 }

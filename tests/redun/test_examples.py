@@ -1,4 +1,4 @@
-"""Workflows such as redun's users write, cold, cached and after a change: on our backend and on redun's own."""
+"""Workflows such as redun's users write, cold, cached and after a change: on our backend and on redun's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Side:
         scheduler = Scheduler(config=Config({"backend": {"db_uri": self.db_uri}, "scheduler": settings}))
         scheduler.load()
         if not isinstance(scheduler.backend, EventStoreBackend):
-            scheduler.backend.session.execute(text("PRAGMA synchronous = OFF"))  # nothing outlives the test
+            for setting in ("synchronous = OFF", "journal_mode = MEMORY"):  # nothing outlives the test
+                scheduler.backend.session.execute(text(f"PRAGMA {setting}"))
         examples.ran.clear()
         self.runs += 1
         execution_id = f"run-{self.runs}"
@@ -90,7 +91,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_runs_and_what_is_recorded_is_as_with_redun(
     name: str, tmp_path: Path, empty_database: Path
 ) -> None:
-    """Cold, cached, after a change, and as at first again: result, tasks that ran, jobs, calls, values, tags."""
+    """Cold, cached, after a change and as at first: result, tasks that ran, jobs, calls, values, tags."""
     example = EXAMPLES[name]
     shutil.copy(empty_database, tmp_path / "redun.db")
     sides = [
@@ -105,13 +106,15 @@ def test_what_runs_and_what_is_recorded_is_as_with_redun(
     assert cached["ran"] == example.cached
     assert cached["result"] == cold["result"]
     assert _shown(cached) == _shown(peer)
-    for side in sides:
-        example.change(side.folder)
-    changed, peer = (side.run(**example.arguments) for side in sides)
-    assert changed["ran"] == example.again
-    assert _shown(changed) == _shown(peer)
-    back, peer = (side.run() for side in sides)
-    assert _shown(back) == _shown(peer)
+    if example.again:
+        for side in sides:
+            example.change(side.folder)
+        changed, peer = (side.run(**example.arguments) for side in sides)
+        assert changed["ran"] == example.again
+        assert _shown(changed) == _shown(peer)
+    if name == "handles":  # what is outside has changed, and rolled back what was
+        back, peer = (side.run() for side in sides)
+        assert _shown(back) == _shown(peer)
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:

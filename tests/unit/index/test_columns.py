@@ -81,6 +81,9 @@ def test_digests_are_those_of_keys(keys: list[str]) -> None:
     """Of hashes the bytes, of other texts, whatever their length, a digest; also when they are met again."""
     keys = [key.encode("utf-8", "replace").decode() for key in keys]
     known = Digests()
+    many = [f"job-{number}" for number in range(40)]
+    assert known.of(pa.array(many)).to_pylist() == list(map(digest, many))
+    assert known.of(pa.array(["job-1"])).to_pylist() == [digest("job-1")]
     for start in (0, 1):
         column = pa.array(["x", *keys], pa.string())[start:]
         assert known.of(column).to_pylist() == [digest(key) for key in ["x", *keys][start:]]
@@ -217,11 +220,11 @@ def test_a_batch_in_which_everything_was_erased_has_no_records() -> None:
 
 
 def test_a_range_says_how_far_it_goes_for_each_writer() -> None:
-    """Also of batches that are not made records yet."""
+    """Whatever the size of the batches, and also where a later one goes less far."""
     batch = batch_of([job(1), job(2)])
     records = RunRecords(HandleStates(lambda _: None, lambda _: []))
     records.take(batch)
     records.take(batch[:1])
-    assert (records.events, records.writers, records.size_bytes) == (3, {"0" * 26: 2}, 0)
+    assert (records.events, records.size_bytes) == (3, 0)
     assert len(records.finished().settled({int(f): keep for f, keep in KEEP.items()})) == 2 + 2
-    assert records.size_bytes > 0
+    assert (records.writers, records.size_bytes > 0) == ({"0" * 26: 2}, True)

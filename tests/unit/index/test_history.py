@@ -250,6 +250,8 @@ def test_bytes_that_were_let_go_are_read_again(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Of many values only facts are kept; the bytes come from wherever the events are."""
+    for room in ("families", "value_bytes"):
+        monkeypatch.setattr(f"eventstore.index.{room}.INLINE_BYTES", 8_192)
     monkeypatch.setattr("eventstore.index.following._MOST_BYTES", 20_000)
     monkeypatch.setattr("eventstore.index.value_bytes._MEMORY_BYTES", 40_000)
     store, other = opened(), opened()

@@ -236,13 +236,12 @@ def test_a_call_that_gave_a_handle_is_answered_until_it_is_rolled_back(reopen):
         with store.execution() as run:
             assert fill(run.handle("db")).hash == first.hash
     assert calls == ["fill"]
-    with reopen() as store:
-        with store.execution() as run:
-            database = run.handle("db")
-            assert fill(database).hash == first.hash
-            run.rollback(database)
-            assert calls == ["fill"]
-            fill(run.handle("db"))
+    with reopen() as store, store.execution() as run:
+        database = run.handle("db")
+        assert fill(database).hash == first.hash
+        run.rollback(database)
+        assert calls == ["fill"]
+        fill(run.handle("db"))
     assert calls == ["fill", "fill"]
 
 
