@@ -11,7 +11,7 @@ from typing import Any
 from backend_material_kit import ARGS, CONTEXTS, GONE, TASKS, VALUES, Job, registry, some_hash
 from backend_pair_kit import MOST_BYTES, START, Clock, Pair
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from redun.expression import SimpleExpression, TaskExpression
 from redun.handle import Handle
 from redun.task import CacheCheckValid, CacheResult, CacheScope
@@ -97,6 +97,7 @@ class HistoryMachine(RuleBasedStateMachine):
 
     # executions and jobs ---------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.pending) + len(self.executions) < len(EXECUTIONS))
     @rule(place=st.integers(0, 1))
     def begin_execution(self, place: int) -> None:
         """An execution that is pending until its root job is recorded."""
