@@ -105,6 +105,7 @@ def test_four_schedulers_for_a_moment(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_four_schedulers_for_long(tmp_path: Path) -> None:
     """Minutes; EVENTSTORE_SOAK_SECONDS says how long."""
-    kills = _campaign(tmp_path, float(os.environ.get("EVENTSTORE_SOAK_SECONDS", "120")))
-    assert kills > 20
+    seconds = float(os.environ.get("EVENTSTORE_SOAK_SECONDS", "120"))
+    kills = _campaign(tmp_path, seconds)
+    assert kills > seconds / 10
     _check(tmp_path, kills)
