@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 CAMPAIGN ?= rebuild refresh asof keyed compact
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint bench campaign-10m campaign-50m campaign-backend format soak redun-suite clean
+.PHONY: demo test lint bench campaign-10m campaign-50m campaign-backend format soak redun-suite redun-suite-core clean
 
 demo: $(LIGHT)
 	$(BIN)/eventstore demo
@@ -57,6 +57,11 @@ soak: $(READY)
 # redun's own tests, unchanged, on our backend; what they need beside this environment goes to build/redun-suite.
 redun-suite: $(READY)
 	$(BIN)/python -m tools.redun_suite --workers $(WORKERS)
+
+# Those of its files that say most of a backend, in half a minute.
+CORE := $(addprefix test_,$(addsuffix .py,context dataflow db db_query handle partial_task serializers tags value value_store))
+redun-suite-core: $(READY)
+	$(BIN)/python -m tools.redun_suite --workers $(WORKERS) $(CORE)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist demo-store
