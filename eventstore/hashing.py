@@ -59,7 +59,11 @@ def _bencode(value: Any, parts: list[bytes]) -> None:
     elif kind is list or kind is tuple:
         parts.append(b"l")
         for item in value:
-            _bencode(item, parts)
+            if item.__class__ is str:
+                raw = item.encode()
+                parts.append(b"%d:%b" % (len(raw), raw))
+            else:
+                _bencode(item, parts)
         parts.append(b"e")
     elif isinstance(value, str):
         _bencode(str.__str__(value), parts)

@@ -10,17 +10,18 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from eventstore import NotFoundError, ProjectionError, Storage
-from projections.builder import Store, advance_delta, whole_state
-from projections.fold import KeyedDelta, Progress, StateDelta, fold_events
-from projections.keyed import KeyedProjection
+from projections.builder import Store, advance_delta
+from projections.deltas import Delta, StateDelta
+from projections.fold import Progress, fold_events
 from projections.manifest import Manifest, columns_of, made_by
 from projections.projection import Projection
 from projections.run import Run, RunWriter
 from projections.scratch import Scratch
 from projections.snapshot import Snapshot, list_snapshots, open_snapshot
-from projections.view import View
+from projections.view import View, whole_state
 
 __all__ = ["views_at"]
 
@@ -69,14 +70,17 @@ def views_at(
         by_start.setdefault(starts[one.name].position, []).append(one)
     views: dict[str, View] = {}
     for start, group in sorted(by_start.items()):
-        general = [one for one in group if not isinstance(one, KeyedProjection) and starts[one.name].parts]
         deltas = fold_events(
             store,
             group,
             after=start - 1 if start else None,
             until=position,
             scratch=scratch,
-            before={one.name: whole_state(starts[one.name].parts[0][0]) for one in general},
+            before={
+                one.name: partial(whole_state, one, parts)
+                for one in group
+                if (parts := starts[one.name].parts)
+            },
             progress=progress,
             memory_bytes=memory_bytes,
         )
@@ -124,7 +128,7 @@ def _view(
     store: Store,
     recipe: Projection,
     start: _Start,
-    delta: KeyedDelta | StateDelta,
+    delta: Delta,
     position: int | None,
     scratch: Scratch,
 ) -> View:

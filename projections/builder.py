@@ -13,6 +13,7 @@ import datetime as dt
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,23 +21,18 @@ import polars as pl
 
 from eventstore import ProjectionError, StateError, StorageError
 from projections.catalog import default_projections
-from projections.fold import (
-    MEMORY_BYTES,
-    EventSource,
-    KeyedDelta,
-    Progress,
-    StateDelta,
-    fold_events,
-)
-from projections.keyed import KeyedProjection
+from projections.deltas import Delta, StateDelta
+from projections.fold import MEMORY_BYTES, EventSource, Progress, fold_events
+from projections.joined import JoinedProjection
 from projections.merge import merge_sorted
 from projections.projection import Projection
 from projections.registry import ProjectionRegistry
 from projections.run import Place, Run, RunWriter, read_chunks
 from projections.scratch import Scratch
 from projections.snapshot import Snapshot, find_snapshot, publish
+from projections.view import whole_state
 
-__all__ = ["SCRATCH", "Head", "Merge", "Store", "advance_delta", "rebuild", "refresh", "whole_state"]
+__all__ = ["SCRATCH", "Head", "Merge", "Store", "advance_delta", "rebuild", "refresh"]
 
 logger = logging.getLogger(__name__)
 
@@ -231,13 +227,15 @@ def _advance(
                 until=position,
                 scratch=scratch,
                 before={
-                    one.name: state for one in group if (state := _general_state(bases, one)) is not None
+                    one.name: partial(whole_state, one, base.parts)
+                    for one in group
+                    if (base := bases[one.name]) is not None
                 },
                 progress=work.part(position - start),
                 memory_bytes=memory_bytes,
             )
 
-            def write(one: Projection, deltas: dict[str, KeyedDelta | StateDelta] = deltas) -> None:
+            def write(one: Projection, deltas: dict[str, Delta] = deltas) -> None:
                 # A delta is given away, so that its memory is free when its files are written.
                 delta = deltas.pop(one.name)
                 made[one.name] = _write(store, one, bases[one.name], delta, position, merge, written)
@@ -272,23 +270,11 @@ class _Work:
         return lambda done, _all: progress(before + done, self._total)
 
 
-def _general_state(bases: Mapping[str, Snapshot | None], recipe: Projection) -> pl.DataFrame | None:
-    base = bases[recipe.name]
-    return whole_state(base) if base and not isinstance(recipe, KeyedProjection) else None
-
-
-def whole_state(snapshot: Snapshot) -> pl.DataFrame:
-    """Return the state of a general recipe, which has but one run."""
-    run = snapshot.manifest.runs[0]
-    chunks = read_chunks(snapshot.storage, snapshot.recipe, run, run.of_role("state"))
-    return pl.concat([snapshot.recipe.state_schema.to_frame(), *chunks])
-
-
 def _write(
     store: Store,
     recipe: Projection,
     base: Snapshot | None,
-    delta: KeyedDelta | StateDelta,
+    delta: Delta,
     position: int,
     merge: Merge,
     written: dict[str, RunWriter],
@@ -306,7 +292,7 @@ def _write(
     return [*runs[:keep], writer.close()]
 
 
-def _kept(runs: Sequence[Run], delta: KeyedDelta | StateDelta) -> int:
+def _kept(runs: Sequence[Run], delta: Delta) -> int:
     """Return how many runs stay as they are: those that are much larger than all that comes behind them."""
     if isinstance(delta, StateDelta):
         return 0
@@ -318,10 +304,10 @@ def _kept(runs: Sequence[Run], delta: KeyedDelta | StateDelta) -> int:
 
 
 def advance_delta(
-    store: Place, recipe: Projection, runs: Sequence[Run], delta: KeyedDelta | StateDelta
+    store: Place, recipe: Projection, runs: Sequence[Run], delta: Delta
 ) -> Iterator[pl.DataFrame]:
     """Yield the state after runs and what came behind them, in key order."""
-    if not isinstance(recipe, KeyedProjection):
+    if not isinstance(recipe, JoinedProjection):
         for sequence in delta.sequences():
             yield from sequence
         return

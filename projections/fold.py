@@ -1,7 +1,7 @@
 """The fold: events in position order, read once for all tables, become what they add to each table.
 
-What a keyed recipe has folded so far waits in memory; beyond the memory that is set, it goes to scratch files
-as sorted rows, which are merged at the end. A general recipe keeps its one state in memory.
+Batches are read ahead and split by kind; each table's delta takes those of its kinds. What waits in memory is
+spilled when it is more than the memory that is set allows.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Protocol, TypeVar
 import polars as pl
 
 from eventstore import EventStoreError, ProjectionError
-from projections.keyed import KeyedProjection
-from projections.merge import merge_sorted, sorted_chunks
+from projections.deltas import Delta, KeyedDelta, ReadState, delta_of
 from projections.projection import Projection
-from projections.run import CHUNK_ROWS
-from projections.scratch import SPILL_ROWS, Scratch, SpilledRows
+from projections.scratch import Scratch
 
-__all__ = ["MEMORY_BYTES", "EventSource", "KeyedDelta", "Progress", "StateDelta", "fold_events"]
+__all__ = ["MEMORY_BYTES", "EventSource", "Progress", "fold_events"]
 
 Progress = Callable[[int, int], None]
 """Called with (events folded, events to fold), after each batch and once at the end."""
@@ -34,12 +32,6 @@ _BATCH_ROWS = 131_072
 _THREADS = 2
 _STATE_SHARE = 5
 """States that wait may take this part of the memory; batches and the merge need theirs, and so do copies."""
-_MERGE_ROWS = 500_000
-"""Waiting states are merged when as many rows wait, or as many as the merged state has if that is more."""
-
-
-_FEW_ROWS = 10_000
-"""A batch gives a small table so few rows."""
 
 
 class EventSource(Protocol):
@@ -62,115 +54,6 @@ class EventSource(Protocol):
         """Return events in position order, ``position`` first; null in the unsealed tail."""
 
 
-class KeyedDelta:
-    """What events made of a keyed table, while they are folded and after."""
-
-    def __init__(self, recipe: KeyedProjection, start: int) -> None:
-        self.recipe = recipe
-        self.end = start
-        self._states: list[pl.DataFrame] = []
-        self._spilled: list[SpilledRows] = []
-        self._spilled_rows = 0
-        self._waiting = 0
-        self.size_bytes = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows at most; some may still become one."""
-        return self._spilled_rows + sum(state.height for state in self._states)
-
-    @property
-    def empty(self) -> bool:
-        """Whether the events gave no row."""
-        return not self.rows
-
-    def add(self, events: pl.DataFrame) -> None:
-        """Fold the next events."""
-        partial = _compacted(self.recipe.partial(events))
-        self._states.append(partial)
-        self._waiting += partial.height
-        if self._waiting >= max(_MERGE_ROWS, self._states[0].height):
-            self._merge()
-        else:
-            self.size_bytes += int(partial.estimated_size())
-
-    def _merge(self) -> pl.DataFrame:
-        merged = self.recipe.merge(self._states)
-        self._states, self._waiting = [merged], 0
-        self.size_bytes = int(merged.estimated_size())
-        return merged
-
-    def _sorted(self) -> pl.DataFrame:
-        """Return what waits, sorted, and let go of it."""
-        states, self._states, self._waiting, self.size_bytes = self._states, [], 0, 0
-        if not states:
-            return self.recipe.state_schema.to_frame()
-        waiting = pl.concat(states).sort(self.recipe.group, maintain_order=True)
-        return self.recipe.reduce_sorted(waiting)
-
-    def spill(self, scratch: Scratch) -> None:
-        """Move what waits to scratch files."""
-        merged = self._sorted()
-        self._spilled_rows += merged.height
-        if merged.height:
-            self._spilled.append(scratch.write(sorted_chunks(merged, 8 * CHUNK_ROWS)))
-
-    def sequences(self) -> list[Iterator[pl.DataFrame]]:
-        """Return sequences of sorted batches of the state; to be read once."""
-        rest = self._sorted()
-        # Many sequences at once: each gets a smaller part of the memory.
-        rows = SPILL_ROWS * max(1, min(16, 48 // max(1, len(self._spilled))))
-        return [
-            *(one.chunks(rows) for one in self._spilled),
-            *([sorted_chunks(rest, CHUNK_ROWS)] if rest.height else []),
-        ]
-
-    def frame(self) -> pl.DataFrame:
-        """Return the whole state, sorted; only where it is known to be small."""
-        batches = list(
-            merge_sorted(
-                self.sequences(),
-                key=self.recipe.group,
-                together=self.recipe.together,
-                reduce=self.recipe.reduce_sorted,
-            )
-        )
-        return pl.concat(batches) if batches else self.recipe.state_schema.to_frame()
-
-
-def _compacted(state: pl.DataFrame) -> pl.DataFrame:
-    """Return rows whose texts are their own: else few rows keep the texts of their whole batch in memory."""
-    if state.height > _FEW_ROWS:
-        return state  # these are spilled before long
-    texts = [name for name, dtype in state.schema.items() if dtype == pl.String]
-    return state.with_columns(pl.concat_str([pl.col(name), pl.lit("")]).alias(name) for name in texts)
-
-
-class StateDelta:
-    """The whole state of a general recipe after events."""
-
-    def __init__(self, recipe: Projection, before: pl.DataFrame | None, start: int) -> None:
-        self.recipe = recipe
-        self.end = start
-        self._fold = recipe.begin(before)
-        self.empty = True
-        self.size_bytes = 0
-
-    def add(self, events: pl.DataFrame) -> None:
-        """Fold the next events."""
-        self._fold.add(events)
-        self.empty = False
-
-    def state(self) -> pl.DataFrame:
-        """Return the state, sorted by the table's key where it has that."""
-        state = self._fold.state()
-        return state.sort(self.recipe.key) if set(self.recipe.key) <= set(state.columns) else state
-
-    def sequences(self) -> list[Iterator[pl.DataFrame]]:
-        """Return the state as the one sequence that it is."""
-        return [iter([self.state()])]
-
-
 def fold_events(
     store: EventSource,
     recipes: Sequence[Projection],
@@ -178,11 +61,11 @@ def fold_events(
     after: int | None,
     until: int | None,
     scratch: Scratch,
-    before: Mapping[str, pl.DataFrame] | None = None,
+    before: Mapping[str, ReadState] | None = None,
     progress: Progress | None = None,
     batch_rows: int = _BATCH_ROWS,
     memory_bytes: int = MEMORY_BYTES,
-) -> dict[str, KeyedDelta | StateDelta]:
+) -> dict[str, Delta]:
     """Return what the events in ``(after, until)`` make of each table, by name.
 
     Parameters
@@ -190,19 +73,15 @@ def fold_events(
     until
         Exclusive end; None means the sealed head and behind it the unsealed tail, numbered onwards.
     before
-        States that general recipes go on from.
+        What reads the states that recipes go on from; a keyed recipe needs none.
     batch_rows, memory_bytes
         About how many events are in memory at a time, and how much memory is used. The result depends on
         neither.
     """
     _check_inputs(store, recipes)
     start = 0 if after is None else after + 1
-    deltas: dict[str, KeyedDelta | StateDelta] = {
-        one.name: KeyedDelta(one, start)
-        if isinstance(one, KeyedProjection)
-        else StateDelta(one, (before or {}).get(one.name), start)
-        for one in recipes
-    }
+    states = before or {}
+    deltas = {one.name: delta_of(one, states.get(one.name), start) for one in recipes}
     needs = _needs(recipes)
     bound = memory_bytes // _STATE_SHARE
 
@@ -237,7 +116,7 @@ def _ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
         yield item
 
 
-def _largest(deltas: Iterable[KeyedDelta | StateDelta], bound: int) -> list[KeyedDelta]:
+def _largest(deltas: Iterable[Delta], bound: int) -> list[KeyedDelta]:
     """Return the largest deltas, which hold three quarters of all that wait."""
     chosen, freed = [], 0
     found = [one for one in deltas if isinstance(one, KeyedDelta)]

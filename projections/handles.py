@@ -1,7 +1,7 @@
 """The read models of handles: `handles`, with which states are valid, and `handle_edges`.
 
-Validity depends on the order of rollbacks and on the edges known at each of them, so it cannot be said by
-rows with a key: `handles` folds event by event. Handles are rare; edges alone are rows like any other.
+Validity depends on the order of rollbacks and on the edges known at each of them, so an event alone says no
+row: `handles` folds event by event, from the state before. Handles are rare; edges are rows like any other.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from projections.keyed import KeyedProjection
-from projections.projection import Column, Fold, Projection, text, whole
+from projections.projection import Column, text, whole
+from projections.stateful import ChangingFold, StatefulProjection
 
 __all__ = ["HANDLES", "HANDLE_EDGES", "HandlesProjection"]
 
 _STATE = {
-    "handle_hash": text("the state"),
-    "position": whole("first event that makes it known"),
-    "handle_name": text("full name"),
-    "handle_key": text("key, once it is known"),
-    "value_hash": text("value, once it is known"),
-    "is_valid": Column(pl.Boolean, "valid now"),
-    "children": Column(pl.List(pl.String), "states that follow from it, each once"),
+    "handle_hash": text("the state", "last"),
+    "position": whole("first event that makes it known", "last"),
+    "handle_name": text("full name", "last"),
+    "handle_key": text("key, once it is known", "last"),
+    "value_hash": text("value, once it is known", "last"),
+    "is_valid": Column(pl.Boolean, "valid now", "last"),
+    "children": Column(pl.List(pl.String), "states that follow from it, each once", "last"),
 }
 
 
@@ -35,38 +36,35 @@ class _Handle:
     is_valid: bool = True
     children: dict[str, None] = field(default_factory=dict)
     """Keeps the order and each child once."""
+    is_changed: bool = False
+
+    def lead_to(self, child: str) -> None:
+        if child not in self.children:
+            self.children[child] = None
+            self.is_changed = True
+
+    def fill(self, key: str | None, value_hash: str | None) -> None:
+        if self.key is None and key is not None:
+            self.key, self.is_changed = key, True
+        if self.value_hash is None and value_hash is not None:
+            self.value_hash, self.is_changed = value_hash, True
+
+    def set_valid(self, *, is_valid: bool) -> None:
+        if self.is_valid != is_valid:
+            self.is_valid, self.is_changed = is_valid, True
 
 
 class _HandleFold:
-    """Folds event by event, over those states alone that events can touch; the others stay as they are."""
+    """Folds event by event, over those states alone that events reach; the others stay rows of a frame."""
 
     def __init__(self, recipe: HandlesProjection, state: pl.DataFrame | None) -> None:
-        self._schema = recipe.state_schema
-        self._rest = self._schema.to_frame() if state is None else state
+        self._recipe = recipe
+        self._before = recipe.state_schema.to_frame() if state is None else state
+        known = self._before["handle_hash"].to_list()
+        self._places = dict(zip(known, range(len(known)), strict=True))
         self._handles: dict[str, _Handle] = {}
 
-    def _take(self, events: pl.DataFrame) -> None:
-        """Take from the rest what events speak of: of a rollback all of its name, and their children."""
-        rolled_back = events.filter(pl.col("kind") == "handle.rolled_back")["handle_name"]
-        names = set(rolled_back.drop_nulls())
-        spoken = [events["handle_hash"], events["parents"].explode()]
-        of_this_name = pl.col("handle_name").is_in(sorted(names))
-        if names:
-            of_name = self._rest.filter(of_this_name)
-            taken_before = [one for one in self._handles.values() if one.name in names]
-            known = {child for one in taken_before for child in one.children}
-            spoken += [of_name["children"].explode(), pl.Series(list(known), dtype=pl.String)]
-        wanted = pl.col("handle_hash").is_in(pl.concat(spoken).drop_nulls().unique().implode())
-        taken = self._rest.with_columns(taken=wanted | of_this_name)
-        rows = taken.filter("taken").drop("taken").iter_rows()
-        for hash_, position, name, key, value_hash, is_valid, children in rows:
-            known_children = dict.fromkeys(children)
-            self._handles[hash_] = _Handle(position, name, key, value_hash, is_valid, known_children)
-        self._rest = taken.filter(~pl.col("taken")).drop("taken")
-
     def add(self, events: pl.DataFrame) -> None:
-        if self._rest.height:
-            self._take(events)
         columns = ("position", "kind", "handle_hash", "handle_name", "handle_key", "value_hash", "parents")
         for position, kind, hash_, name, key, value_hash, parents in events.select(columns).iter_rows():
             if hash_ is None:  # erased
@@ -75,16 +73,25 @@ class _HandleFold:
                 self._roll_back(hash_, name)
                 continue
             for parent in parents or ():
-                self._validate(parent, position, name).children[hash_] = None
-            handle = self._validate(hash_, position, name)
-            if handle.key is None:
-                handle.key = key
-            if handle.value_hash is None:
-                handle.value_hash = value_hash
+                self._mention(parent, position, name).lead_to(hash_)
+            self._mention(hash_, position, name).fill(key, value_hash)
 
-    def _validate(self, hash_: str, position: int, name: str) -> _Handle:
-        handle = self._handles.setdefault(hash_, _Handle(position, name))
-        handle.is_valid = True
+    def _find(self, hash_: str) -> _Handle | None:
+        """Return a state that was known before or became so, to be changed from now on; None if neither."""
+        found = self._handles.get(hash_)
+        if found is None and (place := self._places.get(hash_)) is not None:
+            _, position, name, key, value_hash, is_valid, children = self._before.row(place)
+            known_children = dict.fromkeys(children)
+            found = _Handle(position, name, key, value_hash, is_valid, known_children)
+            self._handles[hash_] = found
+        return found
+
+    def _mention(self, hash_: str, position: int, name: str) -> _Handle:
+        """Return a state, valid from now on."""
+        handle = self._find(hash_)
+        if handle is None:
+            handle = self._handles[hash_] = _Handle(position, name, is_changed=True)
+        handle.set_valid(is_valid=True)
         return handle
 
     def _roll_back(self, start: str, name: str) -> None:
@@ -92,27 +99,31 @@ class _HandleFold:
         reached: set[str] = set()
         waiting = [start]
         while waiting:
-            handle = self._handles.get(waiting.pop())
+            handle = self._find(waiting.pop())
             if handle is None or handle.name != name or not handle.is_valid:
                 continue
             fresh = [child for child in handle.children if child not in reached]
             reached.update(fresh)
             waiting.extend(fresh)
         for hash_ in reached - {start}:
-            self._handles[hash_].is_valid = False
+            self._handles[hash_].set_valid(is_valid=False)  # found above: each child has a row of its own
 
-    def state(self) -> pl.DataFrame:
+    def changes(self) -> pl.DataFrame:
         rows = [
             (hash_, one.position, one.name, one.key, one.value_hash, one.is_valid, list(one.children))
             for hash_, one in self._handles.items()
+            if one.is_changed
         ]
-        return pl.concat([self._rest, pl.DataFrame(rows, schema=self._schema, orient="row")])
+        return pl.DataFrame(rows, schema=self._recipe.state_schema, orient="row")
+
+    def state(self) -> pl.DataFrame:
+        return self._recipe.merge([self._before, self.changes()])
 
 
-class HandlesProjection(Projection):
+class HandlesProjection(StatefulProjection):
     """Validity of handles: what is advanced becomes valid, what follows a rollback invalid."""
 
-    def begin(self, state: pl.DataFrame | None = None) -> Fold:  # noqa: D102 - see Projection
+    def begin(self, state: pl.DataFrame | None = None) -> ChangingFold:  # noqa: D102 - see Projection
         return _HandleFold(self, state)
 
 

@@ -1,17 +1,18 @@
 """Recipes that say rows: each event gives rows, and rows with one key become one by what columns keep.
 
-This is the usual kind of projection. Batches are reduced on their own and reduced together later, so a fold
-costs what is new, and partial states of neighbouring ranges can be merged in any grouping.
+This is the usual kind of projection. An event is folded without the state before it. Batches are reduced on
+their own and reduced together later, so a fold costs what is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from projections.projection import DataType, Fold, Keep, Projection
+from projections.joined import JoinedProjection
+from projections.projection import DataType, Fold
 
 __all__ = ["KeyedProjection", "Rows", "from_payload"]
 
@@ -21,91 +22,19 @@ Rows = Callable[[pl.LazyFrame], pl.LazyFrame]
 _MERGE_ROWS = 500_000
 """Partial states are merged when as many rows wait, or as many as the merged state has if that is more."""
 
-_KEEP: Mapping[Keep, Callable[[pl.Expr], pl.Expr]] = {
-    "any": lambda cell: cell.any(),
-    "first": lambda cell: cell.first(),
-    "first_non_null": lambda cell: cell.drop_nulls().first(),
-    "last": lambda cell: cell.last(),
-    "last_non_null": lambda cell: cell.drop_nulls().last(),
-    "max": lambda cell: cell.max(),
-    "min": lambda cell: cell.min(),
-}
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KeyedProjection(Projection):
-    """A recipe by one function from events to rows.
+class KeyedProjection(JoinedProjection):
+    """A recipe by one function from events to rows; further parameters are those of `JoinedProjection`.
 
     Parameters
     ----------
     rows
         From events in position order to rows with exactly the state's columns. Rows of one event keep their
         order; the order between events is restored by ``position``.
-    state_key
-        What tells the rows of the state apart, where it is not `key`.
-    first_event_of
-        Columns that name a thing which is stated once, the first of the key: only the rows of the first event
-        that speaks of it stay, those of later ones are dropped whole, whatever they say.
     """
 
     rows: Rows
-    state_key: tuple[str, ...] = ()
-    first_event_of: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.group[0] != self.key[0] or (self.state_key and self.finish is None):
-            raise self.error(
-                "bad_projection",
-                f"a `state_key` that begins with {self.key[0]!r}, and a `finish`",
-                f"{self.state_key}",
-                "let state and table begin with the same column",
-            )
-        found = [name for name in self.group if name not in self.state_columns]
-        if found:
-            raise self.error("bad_projection", "a state with these columns", f"no {found}", "add them")
-        if self.first_event_of not in ((), self.group[:1]):
-            raise self.error(
-                "bad_projection",
-                f"`first_event_of` to be {self.group[:1]}",
-                f"{self.first_event_of}",
-                "put it first in the key",
-            )
-        if self.state is not None and "position" not in self.state:
-            raise self.error("bad_projection", "`position` in the state", "none", "add it")
-
-    @property
-    def group(self) -> tuple[str, ...]:
-        """The columns by which rows of the state are told apart."""
-        return self.state_key or self.key
-
-    def table(self, state: pl.DataFrame) -> pl.DataFrame:
-        """Return the finished table of a state; see `Projection.table`.
-
-        Raises
-        ------
-        ProjectionError
-            Also if `finish` gave a first column of the key that is not the state's (``key_changed``): parts
-            of a table are finished on their own and put side by side by this column.
-        """
-        table = super().table(state)
-        if self.finish is None or not table.height:
-            return table
-        by = self.key[0]
-        strange = table.select(by).join(state.select(by), on=by, how="anti")
-        if strange.height:
-            raise self.error(
-                "key_changed",
-                f"`finish` to leave {by!r} as it is in the state",
-                f"{strange.item(0, 0)!r}, which the state does not have",
-                "make the key in `rows`",
-            )
-        return table
-
-    @property
-    def together(self) -> tuple[str, ...]:
-        """The columns of which rows that agree are finished or reduced together."""
-        return self.group[:1] if self.finish is not None or self.first_event_of else self.group
 
     def begin(self, state: pl.DataFrame | None = None) -> Fold:  # noqa: D102 - see Projection
         return _KeyedFold(self, state)
@@ -121,53 +50,6 @@ class KeyedProjection(Projection):
         if not frame["position"].is_sorted():
             frame = frame.sort("position", maintain_order=True)
         return self.reduce(frame)
-
-    def merge(self, states: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        """Return one state for those of neighbouring ranges, given in position order."""
-        if len(states) == 1:
-            return states[0]
-        return self.reduce(pl.concat(states)) if states else self.state_schema.to_frame()
-
-    def reduce(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return one row for each key; `rows` are in position order within each key."""
-        return self.reduced(rows.lazy()).collect(engine="in-memory")
-
-    def reduce_sorted(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return one row for each key, as `reduce`, of rows that are sorted by it; they stay so.
-
-        Rows whose key comes once, as most do, are passed on as they are.
-        """
-        if self.first_event_of:
-            return self.reduce(rows)
-        same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in self.group)
-        again = rows.lazy().select(same.fill_null(value=False)).collect(engine="in-memory").to_series()
-        if not again.any():
-            return rows
-        if self._keeps_first:
-            return rows.filter(~again)
-        shared = again | again.shift(-1, fill_value=False)
-        joined = self.reduce(rows.filter(shared))
-        return pl.concat([rows.filter(~shared), joined]).sort(self.group)
-
-    @property
-    def _keeps_first(self) -> bool:
-        return all(
-            column.keep == "first" or name in self.group for name, column in self.state_columns.items()
-        )
-
-    def reduced(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Return one row for each key, as `reduce`, lazily."""
-        columns = self.state_columns
-        if self.first_event_of:
-            return rows.filter(pl.col("position") == pl.col("position").min().over(self.first_event_of))
-        if self._keeps_first:
-            return rows.unique(subset=list(self.group), keep="first", maintain_order=False)
-        cells = [
-            _KEEP[column.keep](pl.col(name)).alias(name)
-            for name, column in columns.items()
-            if name not in self.group
-        ]
-        return rows.group_by(self.group).agg(cells).select(list(columns))
 
 
 class _KeyedFold:

@@ -20,8 +20,8 @@ import polars as pl
 
 from eventstore import ProjectionError, StorageError
 from eventstore.checked_file import IndexDamagedError
+from projections.joined import JoinedProjection
 from projections.key_index import Key, KeyIndex, build, open_index
-from projections.keyed import KeyedProjection
 from projections.merge import merge_sorted
 from projections.projection import Keep, Projection
 from projections.run import Role, Run, read_chunks
@@ -108,7 +108,7 @@ class KeyedReads:
         view, recipe = self._view, self._recipe
         if not view.parts:
             return self._from_memory(view.frame().collect(), recipe.key)
-        if not isinstance(recipe, KeyedProjection) or view.version != recipe.version:
+        if not isinstance(recipe, JoinedProjection) or view.version != recipe.version:
             return self._table_index()
         newer = [(snapshot, run) for snapshot, run in view.parts[1:] if run.rows]
         newest = view.newest if view.newest is not None and view.newest.height else None
@@ -124,7 +124,7 @@ class KeyedReads:
         return self._index(*self._view.parts[0], "table", self._recipe.key).get
 
     def _joining(
-        self, recipe: KeyedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
+        self, recipe: JoinedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
     ) -> Get:
         """Answer by joining the states of all runs that speak of a key."""
         table = self._table_index()
@@ -132,19 +132,19 @@ class KeyedReads:
         if newest is not None:
             states.append(self._from_memory(newest, recipe.group))
         first = table if recipe.finish is None else self._lazily(*self._view.parts[0], recipe.group)
-        join = _joiner(recipe)
+        join, newest_counts = _joiner(recipe), recipe.keeps_row("last")
 
         def answer(key: Row) -> Row | None:
             found = [row for state in states if (row := state(key)) is not None]
             if not found:
                 return table(key)
-            before = first(key)
+            before = None if newest_counts else first(key)
             return self._finished(recipe, join([before, *found] if before is not None else found))
 
         return answer
 
     def _choosing(
-        self, recipe: KeyedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
+        self, recipe: JoinedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
     ) -> Get:
         """Answer from the first run that speaks of the thing which is stated once."""
         table, things = self._table_index(), recipe.together
@@ -177,7 +177,7 @@ class KeyedReads:
 
         return get
 
-    def _finished(self, recipe: KeyedProjection, state: Row) -> Row | None:
+    def _finished(self, recipe: JoinedProjection, state: Row) -> Row | None:
         if recipe.finish is None:
             return state
         frame = pl.DataFrame([state], schema=recipe.state_schema, orient="row")
@@ -185,7 +185,7 @@ class KeyedReads:
         return table.row(0) if table.height else None
 
     def _evading(
-        self, recipe: KeyedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
+        self, recipe: JoinedProjection, newer: Sequence[tuple[Snapshot, Run]], newest: pl.DataFrame | None
     ) -> Get:
         """Answer from the first run unless a newer one speaks of what is finished together with the key."""
         table = self._table_index()
@@ -204,7 +204,7 @@ class KeyedReads:
     def _scanned(self, key: Row) -> Row | None:
         recipe = self._recipe
         wanted = pl.DataFrame([key], schema={name: recipe.schema[name] for name in recipe.key}, orient="row")
-        together = recipe.together if isinstance(recipe, KeyedProjection) else recipe.key
+        together = recipe.together if isinstance(recipe, JoinedProjection) else recipe.key
         if self._view.version != recipe.version:
             found = self._view.frame().join(wanted.lazy(), on=list(recipe.key), how="semi").collect()
         else:
@@ -270,7 +270,7 @@ def _frames(
 ) -> Iterator[pl.DataFrame]:
     """Yield a run's rows in the order of the key; at least one batch."""
     schema = recipe.schema if role == "table" or recipe.state is None else recipe.state_schema
-    whole = recipe.key if role == "table" or not isinstance(recipe, KeyedProjection) else recipe.group
+    whole = recipe.key if role == "table" else recipe.group
     slices = [
         read_chunks(snapshot.storage, recipe, run, files)
         for files in (run.slices("table") if role == "table" else run.slices("state"))
@@ -291,7 +291,7 @@ _JOIN: Mapping[Keep, Callable[[list[Any]], Any]] = {
 }
 
 
-def _joiner(recipe: KeyedProjection) -> Callable[[list[Row]], Row]:
+def _joiner(recipe: JoinedProjection) -> Callable[[list[Row]], Row]:
     """Return what makes one state of several rows with one key, in the order of their runs."""
     keeps = [_JOIN[column.keep] for column in recipe.state_columns.values()]
 

@@ -2,7 +2,8 @@
 
 A recipe folds position-ordered batches of events into a state and finishes the state into the table. The
 fold is associative: any split into batches gives the same table, so a refresh equals a rebuild. How a
-recipe folds is left to its kind: `KeyedProjection` for rows by key, `GeneralProjection` for everything else.
+recipe folds is left to its kind: `KeyedProjection` for rows by key, `StatefulProjection` for rows that depend
+on those before them, `GeneralProjection` for everything else.
 """
 
 from __future__ import annotations

@@ -97,8 +97,7 @@ def reproduce(
                 progress=progress,
             )
             for one, snapshot in group:
-                parts = tuple((snapshot, run) for run in snapshot.manifest.runs)
-                stored = View(one, position, parts, None, one.version)
+                stored = View(one, position, snapshot.parts, None, one.version)
                 rows, digest = stored.content()
                 found.append(
                     Reproduced(one.name, one.version, position, rows, digest, again[one.name].content()[1])

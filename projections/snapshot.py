@@ -61,6 +61,11 @@ class Snapshot:
         return self.manifest.position
 
     @property
+    def parts(self) -> tuple[tuple[Snapshot, Run], ...]:
+        """Its runs, each with the snapshot that has its files, as a view takes them."""
+        return tuple((self, run) for run in self.manifest.runs)
+
+    @property
     def path(self) -> str:
         """Where its manifest is."""
         one = self.manifest

@@ -220,8 +220,7 @@ def _built(
     for one in recipes:
         snapshot = found[one.name]
         if snapshot is not None:
-            parts = tuple((snapshot, run) for run in snapshot.manifest.runs)
-            views[one.name] = View(one, snapshot.position, parts, None, one.version)
+            views[one.name] = View(one, snapshot.position, snapshot.parts, None, one.version)
         elif (older := _older(store, one, verify=verify)) is not None:
             views[one.name] = older
     missing = [one.name for one in recipes if one.name not in views]

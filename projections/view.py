@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from projections.digest import ContentDigest
-from projections.keyed import KeyedProjection
+from projections.joined import JoinedProjection
 from projections.merge import merge_sorted, sorted_chunks
 from projections.projection import Projection
 from projections.run import CHUNK_ROWS, Run, read_chunks
 from projections.snapshot import Snapshot
 
-__all__ = ["View"]
+__all__ = ["View", "whole_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class View:
         ProjectionError
             A file is missing or damaged.
         """
-        if not isinstance(self.recipe, KeyedProjection) or not self.parts:
+        if not isinstance(self.recipe, JoinedProjection) or not self.parts:
             return self._whole(self.recipe)
         table = self._scan_table()
         newer = self._newer(self.recipe)
@@ -65,7 +65,7 @@ class View:
     def select(self, keys: pl.DataFrame) -> pl.DataFrame:
         """Return the finished rows whose first key columns are those of `keys`, a frame of such columns."""
         by = keys.columns
-        if not isinstance(self.recipe, KeyedProjection):
+        if not isinstance(self.recipe, JoinedProjection):
             return self.frame().join(keys.lazy(), on=by, how="semi").collect()
         low, high = (keys[by[0]].min(), keys[by[0]].max())
         near = pl.col(by[0]).is_between(pl.lit(low), pl.lit(high))
@@ -92,14 +92,14 @@ class View:
         snapshot, run = self.parts[0]
         return snapshot.scan(run, "state")
 
-    def _newer(self, recipe: KeyedProjection) -> list[pl.LazyFrame]:
+    def _newer(self, recipe: JoinedProjection) -> list[pl.LazyFrame]:
         found = [snapshot.scan(run, "state") for snapshot, run in self.parts[1:] if run.rows]
         if self.newest is not None and self.newest.height:
             found.append(self.newest.lazy())
         return [one.select(list(recipe.state_columns)) for one in found]
 
     @staticmethod
-    def _finished(recipe: KeyedProjection, states: pl.LazyFrame) -> pl.LazyFrame:
+    def _finished(recipe: JoinedProjection, states: pl.LazyFrame) -> pl.LazyFrame:
         state = recipe.reduced(states)
         table = state if recipe.finish is None else recipe.finish(state)
         known = pl.all_horizontal(pl.col(name).is_not_null() for name in recipe.key)
@@ -108,13 +108,13 @@ class View:
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the table in key order, in bounded memory; each batch is what `Projection.table` gives."""
         recipe = self.recipe
-        if not isinstance(recipe, KeyedProjection) or (not self.parts and self.newest is None):
+        if not isinstance(recipe, JoinedProjection) or (not self.parts and self.newest is None):
             yield self._whole(recipe).collect().sort(recipe.key)
             return
         for state in self.states(recipe):
             yield recipe.table(state)
 
-    def states(self, recipe: KeyedProjection) -> Iterator[pl.DataFrame]:
+    def states(self, recipe: JoinedProjection) -> Iterator[pl.DataFrame]:
         """Yield the joined state in key order, in bounded memory."""
         sequences = [
             read_chunks(snapshot.storage, recipe, run, files)
@@ -132,3 +132,19 @@ class View:
         for batch in self.batches():
             digest.add(batch)
         return digest.rows, digest.hexdigest()
+
+
+def whole_state(recipe: Projection, parts: tuple[tuple[Snapshot, Run], ...]) -> pl.DataFrame:
+    """Return the state that runs say, in memory; a recipe whose states cannot be joined has but one run.
+
+    Raises
+    ------
+    ProjectionError
+        A file is missing or damaged.
+    """
+    if isinstance(recipe, JoinedProjection):
+        batches = View(recipe, parts[-1][1].until, parts, None, recipe.version).states(recipe)
+    else:
+        [(snapshot, run)] = parts
+        batches = read_chunks(snapshot.storage, recipe, run, run.of_role("state"))
+    return pl.concat([recipe.state_schema.to_frame(), *batches])

@@ -69,5 +69,9 @@ def postgres_server() -> Iterator[str]:
                 subprocess.run(call, check=True, **quiet)  # type: ignore[call-overload]
             yield f"postgresql+psycopg2://tests@/{{}}?host={folder}"
         finally:
-            process.send_signal(signal.SIGINT)  # ends its connections too
-            process.wait(30)
+            process.send_signal(signal.SIGINT)  # a fast stop: it does not wait for its clients
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGQUIT)  # at once; nothing of it is needed again
+                process.wait(30)

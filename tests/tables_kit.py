@@ -358,9 +358,9 @@ def assert_tables(store: EventStore, tables: Tables, until: int | None = None) -
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything small that is large by default, so that a small history takes every path."""
     for name, small in (
-        ("fold.CHUNK_ROWS", 1),
-        ("fold._MERGE_ROWS", 3),
-        ("fold.SPILL_ROWS", 2),
+        ("deltas.CHUNK_ROWS", 1),
+        ("deltas._MERGE_ROWS", 3),
+        ("deltas.SPILL_ROWS", 2),
         ("scratch.SPILL_ROWS", 2),
         ("run.CHUNK_ROWS", 2),
         ("run._FILE_ROWS", 3),

@@ -16,6 +16,8 @@ from eventstore.tags import CONTEXT_KEY
 __all__ = ["Cache"]
 
 _MISS = CacheAnswer(None, None, CacheKind.MISS)
+_Outcome = tuple[str, str]
+"""A call hash, and the hash of its value."""
 
 
 class Cache:
@@ -59,16 +61,18 @@ class Cache:
         """Return what answers a call; see `Backend.check_cache`."""
         if scope is CacheScope.NONE:
             return _MISS
+        lookup = self._recorder.lookup
         from_store = scope is CacheScope.STORE
         with_calls = from_store and check is CacheCheck.SHALLOW and _allows(allowed, CacheKind.CALL)
-        if with_calls or _allows(allowed, CacheKind.EXECUTION):
-            mentions = self._recorder.lookup.calls_of(task_hash, args_hash)
+        in_execution = _allows(allowed, CacheKind.EXECUTION)
+        if with_calls or in_execution:
+            mentions = lookup.calls_of(task_hash, args_hash)
             if not mentions:
                 self._recorder.known.unseen.put(task_hash + args_hash, True)
             if mentions and context_hash is not None:
                 mentions = [each for each in mentions if self._was_under(each.call_hash, context_hash)]
             if mentions:
-                if _allows(allowed, CacheKind.EXECUTION):
+                if in_execution:
                     found = self._of_execution(mentions, task_hash, execution_id)
                     if found is not None and (answer := self._read(found, CacheKind.EXECUTION)) is not None:
                         return answer
@@ -77,7 +81,7 @@ class Cache:
                     if found is not None and (answer := self._read(found, CacheKind.CALL)) is not None:
                         return answer
         if from_store and _allows(allowed, CacheKind.EVALUATION):
-            value_hash = self._recorder.lookup.evaluation(eval_hash)
+            value_hash = lookup.evaluation(eval_hash, look=not (with_calls or in_execution))
             if value_hash is not None:
                 value, is_read = self._value_for_cache(value_hash)
                 if is_read:
@@ -101,13 +105,15 @@ class Cache:
         tags = self._recorder.lookup.tags_of(call_hash)
         return any(tag.key == CONTEXT_KEY and tag.value == wanted for tag in tags)
 
-    def _of_execution(self, mentions: Iterable[CallMention], task_hash: str, execution_id: str) -> str | None:
+    def _of_execution(
+        self, mentions: Iterable[CallMention], task_hash: str, execution_id: str
+    ) -> _Outcome | None:
         """Return the call that the job ended with which, of those in the execution, started last."""
         lookup = self._recorder.lookup
         found, started = None, -1
         for mention in mentions:
-            for job_id in lookup.jobs_that_ended_with(execution_id, mention.call_hash):
-                job = lookup.job(job_id)
+            for job_id in lookup.jobs_that_ended_with(execution_id, mention.call_hash, look=False):
+                job = lookup.job(job_id, look=False)
                 if (
                     job is not None
                     and job.start_us >= started
@@ -116,24 +122,23 @@ class Cache:
                     and job.execution_id == execution_id
                 ):
                     found, started = mention.call_hash, job.start_us
-        return found
+        outcome = None if found is None else lookup.call_outcome(found)
+        return None if found is None or outcome is None else (found, outcome[0])
 
-    def _current(self, mentions: list[CallMention], current_tasks: Container[str]) -> str | None:
+    def _current(self, mentions: list[CallMention], current_tasks: Container[str]) -> _Outcome | None:
         """Return the call, of those with current tasks only, that was first recorded last."""
         lookup = self._recorder.lookup
         # Sorting keeps the order of the log among equal times, so of those the last comes first.
         ordered = sorted(mentions, key=lambda each: each.at_us)
         for mention in reversed(ordered):
-            call = lookup.call(mention.call_hash)
-            if call is not None and all(task_hash in current_tasks for task_hash in call.subtree_tasks):
-                return mention.call_hash
+            outcome = lookup.call_outcome(mention.call_hash)
+            if outcome is not None and all(task_hash in current_tasks for task_hash in outcome[1]):
+                return mention.call_hash, outcome[0]
         return None
 
-    def _read(self, call_hash: str, kind: CacheKind) -> CacheAnswer | None:
-        call = self._recorder.lookup.call(call_hash)
-        if call is None:
-            return None
-        value, is_read = self._value_for_cache(call.value_hash)
+    def _read(self, outcome: _Outcome, kind: CacheKind) -> CacheAnswer | None:
+        call_hash, value_hash = outcome
+        value, is_read = self._value_for_cache(value_hash)
         return CacheAnswer(value, call_hash, kind) if is_read else None
 
     def _value_for_cache(self, value_hash: str) -> tuple[Any, bool]:

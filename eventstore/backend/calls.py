@@ -55,8 +55,8 @@ class Calls:
         recorder.check_value(call.result_hash)
         batch = recorder.batch()
         arguments = tuple([_argument(batch, each, is_new) for each in call.arguments])
-        children = tuple([each for each in call.children if recorder.has_failed(each) is not None])
-        if len(children) < len(call.children):
+        children = tuple(call.children)
+        if any(recorder.has_failed(each) is None for each in children):
             for task in call.subtree_tasks:
                 batch.task(task)
         batch.add(

@@ -103,7 +103,8 @@ class Records:
             "value_hash": facts.value_hash,
             "timestamp": _time_text(facts.at_us),
             "args": arguments,
-            "children": list(facts.children),
+            # One that left no record is in the event for its place and the call's hash alone.
+            "children": [each for each in facts.children if self._recorder.has_failed(each) is not None],
         }
 
     def _value(self, facts: ValueFacts) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def call_node_recorded(
     arguments: tuple[Argument, ...],
     subtree_tasks: tuple[str, ...],
 ) -> CallNodeRecorded:
-    """Return the event of a call; its children are recorded, so their hashes are right."""
+    """Return the event of a call."""
     fields: dict[str, Any] = {
         "occurred_at": occurred_at,
         "actor": None,
@@ -198,6 +198,7 @@ def call_node_recorded(
         and _is_hash(task_hash)
         and _is_hash(args_hash)
         and _is_hash(value_hash)
+        and all(map(_is_hash, children))
         and all(map(_is_hash, subtree_tasks))
         and _is_utc(occurred_at)
     ):

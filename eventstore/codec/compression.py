@@ -88,9 +88,12 @@ def decompress(frame: bytes, *, where: str, dictionary: Dictionary | None = None
     IntegrityError
         `frame` is truncated, altered or no zstd frame (code ``bad_frame``); names `where`.
     """
-    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary.zstd if dictionary else None)
+    decompressors = _local.__dict__.setdefault("decompressors", {})
+    key = dictionary and dictionary.digest
+    if key not in decompressors:
+        decompressors[key] = zstandard.ZstdDecompressor(dict_data=dictionary.zstd if dictionary else None)
     try:
-        return decompressor.decompress(frame, allow_extra_data=False)
+        return decompressors[key].decompress(frame, allow_extra_data=False)  # type: ignore[no-any-return]
     except (zstandard.ZstdError, MemoryError) as error:
         # A header may claim any size: one that no memory holds is damage as well.
         found = str(error) or "the size it states does not fit into memory"

@@ -80,7 +80,11 @@ BODY: tuple[Column, ...] = (
     Column("arguments", _ARGUMENTS, "arguments of a call: key or position, value, upstream calls"),
     Column("cached", pa.bool_(), "whether a job's result came from a cache"),
     Column("call_hash", _TEXT, "a call node"),
-    Column("children", _TEXTS, "call nodes below a call node, in call order"),
+    Column(
+        "children",
+        _TEXTS,
+        "call nodes below a call node, in call order; one that left no record keeps its place",
+    ),
     Column("context_hash", _TEXT, "the context that a call was reached under"),
     Column("data", pa.binary(), "a small value's serialized bytes"),
     Column("data_digest", _TEXT, "SHA-256 of a large value's bytes, 64 hex characters"),

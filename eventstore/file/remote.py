@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any, ClassVar
 
-import fsspec
-
 from eventstore.errors import InvalidEventError, StorageError
 from eventstore.file.failures import is_missing, missing_file, shown, translated
 from eventstore.file.local import CHUNK_BYTES
@@ -98,6 +96,8 @@ class RemoteFiles:
         return True
 
     def _connect(self, host: str) -> Any:
+        import fsspec  # asyncio and ssl come with it: only for who has such files
+
         try:
             made = fsspec.get_filesystem_class(self.protocol)
         except ImportError as error:

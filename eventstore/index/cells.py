@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -78,12 +79,10 @@ def listed(column: Any, member: Callable[[Any], Cell]) -> Cell:
     members = column.flatten()
     if not len(members):
         return Cell("[]", None, "")
-    bounds = pa.concat_arrays([_ZERO, pc.cumulative_sum(pc.list_value_length(column).fill_null(0))])
+    ends = pc.cumulative_sum(pc.list_value_length(column).fill_null(0))
+    bounds = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     lists = pa.ListArray.from_arrays(bounds, member(members).whole(len(members)))
     return Cell("[", pc.binary_join(lists, ","), "]")
-
-
-_ZERO = pa.array([0], pa.int32())
 
 
 def row(*cells: Cell) -> Any:
@@ -115,13 +114,17 @@ def _has_special(column: Any) -> bool:
     if data.size % 2 and memoryview(data)[-1] in _SPECIAL:
         return True
     pairs = pa.Array.from_buffers(pa.uint16(), data.size // 2, [None, data])
-    return bool(pc.max(_IS_SPECIAL.take(pairs)).as_py())
+    return bool(pc.max(_is_special().take(pairs)).as_py())
 
 
 _SPECIAL = frozenset(b'"\\' + bytes(range(32)))
-_IS_SPECIAL = pa.array([not _SPECIAL.isdisjoint(divmod(pair, 256)) for pair in range(1 << 16)]).cast(
-    pa.uint8()
-)
+
+
+@cache
+def _is_special() -> Any:
+    """For each pair of bytes, read as one number, whether one of the two is special."""
+    known = [not _SPECIAL.isdisjoint(divmod(pair, 256)) for pair in range(1 << 16)]
+    return pa.array(known).cast(pa.uint8())
 
 
 def _data(column: Any) -> Any:
@@ -151,7 +154,7 @@ class Digests:
         """Return the digests of a column without nulls."""
         if pc.all(pc.equal(pc.binary_length(column), 2 * _DIGEST)).as_py():
             pairs = pa.Array.from_buffers(pa.uint16(), _DIGEST * len(column), [None, _data(column)])
-            found = _OF_HEX.take(pairs)
+            found = _bytes_of_hex().take(pairs)
             if not found.null_count:
                 return pa.Array.from_buffers(pa.binary(_DIGEST), len(column), [None, found.buffers()[1]])
         distinct = pc.dictionary_encode(column)
@@ -172,6 +175,7 @@ def _made_of(distinct: Any) -> Any:
     return pa.array(map(digest, distinct.to_pylist()), pa.binary(_DIGEST))
 
 
+@cache
 def _bytes_of_hex() -> Any:
     """Return for each two characters, as a number of this machine, the byte that they stand for, or null."""
     found: list[int | None] = [None] * (1 << 16)
@@ -180,20 +184,14 @@ def _bytes_of_hex() -> Any:
     return pa.array(found, pa.uint8())
 
 
-_OF_HEX = _bytes_of_hex()
-
-
 def keys(family: Family, first: Any, second: Any = None) -> Any:
     """Return keys as `eventstore.index.families.key_bytes` makes them, of digests; with two, of a pair."""
     parts = (
         [first] if second is None else [pc.binary_slice(each, 0, _DIGEST // 2) for each in (first, second)]
     )
-    last = pa.scalar(bytes([family]), pa.binary())
-    joined = pc.binary_join_element_wise(*(part.cast(pa.binary()) for part in parts), last, _NOTHING)
+    last, nothing = pa.scalar(bytes([family]), pa.binary()), pa.scalar(b"", pa.binary())
+    joined = pc.binary_join_element_wise(*(part.cast(pa.binary()) for part in parts), last, nothing)
     return pa.Array.from_buffers(pa.binary(KEY_BYTES), len(joined), [None, joined.buffers()[2]])
-
-
-_NOTHING = pa.scalar(b"", pa.binary())
 
 
 # rows ----------------------------------------------------------------------------------------------------
@@ -203,11 +201,8 @@ def first_rows(column: Any) -> Any:
     """Return the numbers of the rows that have what no row before them has."""
     # Codes are given out in the order in which what they stand for is met.
     highest = pc.cumulative_max(pc.dictionary_encode(column).indices)
-    before = pa.concat_arrays([_NONE, highest])[: len(highest)]
+    before = pa.concat_arrays([pa.array([-1], pa.int32()), highest])[: len(highest)]
     return pc.indices_nonzero(pc.not_equal(highest, before))
-
-
-_NONE = pa.array([-1], pa.int32())
 
 
 def last_rows(column: Any) -> Any:

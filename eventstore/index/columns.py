@@ -161,14 +161,11 @@ def _values(events: _Events) -> Iterator[_Part]:
     )
     data = events["data"]
     is_short = pc.less_equal(pc.binary_length(data), INLINE_BYTES).fill_null(False)
-    line, short = _LINE, data
+    line, nothing = pa.scalar(b"\n", pa.binary()), pa.scalar(b"", pa.binary())
     if not pc.all(is_short).as_py():
-        line, short = pc.if_else(is_short, _LINE, _NOTHING), pc.if_else(is_short, data, _NOTHING)
-    payloads = pc.binary_join_element_wise(row(*facts).cast(pa.binary()), line, short, _NOTHING)
+        line, data = pc.if_else(is_short, line, nothing), pc.if_else(is_short, data, nothing)
+    payloads = pc.binary_join_element_wise(row(*facts).cast(pa.binary()), line, data, nothing)
     yield from events.part(Family.VALUE, payloads.cast(pa.large_binary()), "value_hash")
-
-
-_LINE, _NOTHING = pa.scalar(b"\n", pa.binary()), pa.scalar(b"", pa.binary())
 
 
 def _tasks(events: _Events) -> Iterator[_Part]:

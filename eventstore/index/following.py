@@ -146,10 +146,12 @@ class LogFollower:
                 return None
             look = False
 
-    def all(self, family: Family, key: Key) -> list[Record]:
+    def all(self, family: Family, key: Key, *, look: bool = True) -> list[Record]:
         """Return the records of a key, in the order of the log, some perhaps twice."""
-        self.catch_up()
-        return [*self.stored(family, key), *self.overlay.get(family, key)]
+        if look or not self._active:
+            self.catch_up()
+        stored, recent = self.stored(family, key), self.overlay.get(family, key)
+        return [*stored, *recent] if recent else stored
 
     def handle(self, handle_hash: str) -> HandleFacts | None:
         """Return a state of a handle."""
@@ -194,11 +196,11 @@ class LogFollower:
         for sequence, event in enumerate(events, first):
             if sequence >= self._own_seen:
                 self._put(writer, sequence, event.kind, event.__dict__)
-        if len(self.overlay) >= self._drop_at:
+        if self.overlay.events >= self._drop_at:
             # One that records and never asks would hold on to it.
             if self._runs_go_on() and self.runs is not None and self.runs.position != self._position:
                 self._drop()
-            self._drop_at = len(self.overlay) + _DROP_EVENTS
+            self._drop_at = self.overlay.events + _DROP_EVENTS
 
     def look_again(self) -> None:
         """Look at once for what other machines have made durable, whatever the bounds say."""

@@ -7,7 +7,7 @@ for, and those of other machines, within a bound. Both are derived from the log,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from eventstore.events.envelope import Event
 from eventstore.index.facts import (
@@ -83,11 +83,19 @@ class HistoryIndex:
 
     # questions -------------------------------------------------------------------------------------------
 
-    def evaluation(self, eval_hash: str) -> str | None:
-        """Return the value hash that the evaluation cache holds under `eval_hash`; the newest counts."""
+    def evaluation(self, eval_hash: str, *, look: bool = True) -> str | None:
+        """Return the value hash that the evaluation cache holds under `eval_hash`; the newest counts.
+
+        Parameters
+        ----------
+        look
+            For what is new since the last question that did. Who asks several in a row, to come to one
+            answer, need look only once.
+        """
         with self._lock:
             log = self._log
-            log.catch_up()
+            if look:
+                log.catch_up()
             stored = log.stored(Family.EVALUATION, eval_hash)
             recent = log.overlay.get(Family.EVALUATION, eval_hash)
             # Once it is in a run, another writer's may stand behind it there.
@@ -142,6 +150,11 @@ class HistoryIndex:
         arguments = [dict(zip(names, each, strict=True)) for each in given]
         return CallFacts._make((call_hash, *facts, arguments, subtree_tasks))
 
+    def call_outcome(self, call_hash: str) -> tuple[str, Sequence[str]] | None:
+        """Return the value hash of a call node, and the tasks at and below it."""
+        record = self._first(Family.CALL, call_hash)
+        return None if record is None else (record[3], record[-1])
+
     def calls_of(self, task_hash: str, args_hash: str) -> list[CallMention]:
         """Return the call nodes of a task with these arguments, in the order of the log, each once."""
         found: dict[str, CallMention] = {}
@@ -159,9 +172,9 @@ class HistoryIndex:
         """Return the newest call node of a task."""
         return _newest(self._all(Family.CALL_OF_TASK, task_hash))
 
-    def job(self, job_id: str) -> JobFacts | None:
-        """Return a job: its start, and its last end."""
-        records = self._all(Family.JOB, job_id)
+    def job(self, job_id: str, *, look: bool = True) -> JobFacts | None:
+        """Return a job: its start, and its last end; `look` as in `evaluation`."""
+        records = self._all(Family.JOB, job_id, look=look)
         if not records:
             return None
         start = next((record for record in records if len(record) == 4), None)
@@ -177,9 +190,12 @@ class HistoryIndex:
             at, execution_id, parent_id, task_hash = start
         return JobFacts(job_id, execution_id, parent_id, task_hash, at, end_at, status, is_cached, call_hash)
 
-    def jobs_that_ended_with(self, execution_id: str, call_hash: str) -> list[str]:
-        """Return the job of an execution that last ended with a call node, if there is one."""
-        records = self._all(Family.ENDED, (call_hash, execution_id))
+    def jobs_that_ended_with(self, execution_id: str, call_hash: str, *, look: bool = True) -> list[str]:
+        """Return the job of an execution that last ended with a call node, if there is one.
+
+        `look` as in `evaluation`.
+        """
+        records = self._all(Family.ENDED, (call_hash, execution_id), look=look)
         return [record[0] for record in records if record[1:] == (execution_id, call_hash)][-1:]
 
     def child_jobs(self, job_id: str) -> list[str]:
@@ -267,9 +283,9 @@ class HistoryIndex:
         with self._lock:
             return self._log.first(family, key, look=look)
 
-    def _all(self, family: Family, key: Key) -> list[Record]:
+    def _all(self, family: Family, key: Key, *, look: bool = True) -> list[Record]:
         with self._lock:
-            return self._log.all(family, key)
+            return self._log.all(family, key, look=look)
 
 
 def _newest(records: Iterable[Record]) -> CallMention | None:

@@ -53,9 +53,9 @@ def log_events(batch: pa.RecordBatch) -> Iterator[LogEvents]:
     """
     kinds = batch.column("kind")
     times = pc.coalesce(batch.column("occurred_at"), batch.column("recorded_at")).cast(pa.int64())
-    present = pc.unique(kinds).to_pylist()
+    present = {kind.as_py(): kind for kind in pc.unique(kinds)}
     for group in _GROUPS:
-        found = [_of_kind(batch, kind, times) for kind in group if kind in present]
+        found = [_of_kind(batch, present[kind], times) for kind in group if kind in present]
         yield from (events for _, events in found) if len(found) < 2 else _in_turns(found)
 
 
@@ -64,10 +64,11 @@ _TOGETHER = (("job.started", "job.ended"), ("tags.recorded", "tags.deleted"))
 _GROUPS = (*_TOGETHER, *((kind,) for kind in KINDS if not any(kind in group for group in _TOGETHER)))
 
 
-def _of_kind(batch: pa.RecordBatch, kind: str, times: Any) -> tuple[list[int], LogEvents]:
+def _of_kind(batch: pa.RecordBatch, stated: pa.StringScalar, times: Any) -> tuple[list[int], LogEvents]:
     """Return the rows of the events of a kind, and these."""
+    kind = stated.as_py()
     names = BUILDERS[kind].columns if kind in BUILDERS else HANDLE_KINDS[kind]
-    rows = pc.indices_nonzero(pc.equal(batch.column("kind"), kind))
+    rows = pc.indices_nonzero(pc.equal(batch.column("kind"), stated))
     place = [batch.column(name).take(rows).to_pylist() for name in ("writer", "sequence", "position")]
     cells = [batch.column(name).take(rows).to_pylist() for name in names]
     events = LogEvents(kind, list(zip(*place, strict=True)), times.take(rows).to_pylist(), cells)

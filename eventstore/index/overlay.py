@@ -33,11 +33,10 @@ class Overlay:
 
     def __init__(self) -> None:
         self._generations = [_Generation()]
+        self.events = 0
+        """How many events are held."""
         self.size_bytes = 0
         """About how many bytes of values are held."""
-
-    def __len__(self) -> int:
-        return sum(each.events for each in self._generations)
 
     def add(self, writer: str, sequence: int, entries: Iterable[Entry]) -> None:
         """Take in the records of one event."""
@@ -57,6 +56,7 @@ class Overlay:
             else:
                 tables[family][key] = record
         now.events += 1
+        self.events += 1
         if now.ends.get(writer, -1) <= sequence:
             now.ends[writer] = sequence + 1
 
@@ -81,6 +81,7 @@ class Overlay:
             if any(end > ends.get(writer, 0) for writer, end in each.ends.items())
         ]
         self._generations = kept or [_Generation()]
+        self.events = sum(each.events for each in self._generations)
         self.size_bytes = sum(each.size_bytes for each in self._generations)
 
     def shed_bytes(self) -> None:
@@ -95,4 +96,4 @@ class Overlay:
     def clear(self) -> None:
         """Forget everything."""
         self._generations = [_Generation()]
-        self.size_bytes = 0
+        self.events = self.size_bytes = 0

@@ -3,16 +3,20 @@
 The content (see `eventstore.checked_file`) is 2^bits blocks, then a directory. Block number *n* has the
 records whose keys begin with the bits of *n*: the keys (21 bytes each), where each payload ends, counted from
 the first one's beginning (4 bytes each), the payloads. The directory says of each block, and of the end,
-where it begins and how many records it has (8 bytes each). Numbers are little-endian.
+where it begins (8 bytes), how many records it has and what its sum is (4 bytes each). Numbers are
+little-endian.
 
-A look-up goes by the directory to a block and searches its keys; of a crowded block, where many records share
-a key, it bisects them. Every page that an answer rests on is compared with its sum before.
+A look-up goes by the directory to a block, compares it with its sum the first time, and searches its keys.
+The sum covers the block's number and how many records it has, so a wrong entry of the directory is found as
+well. A crowded block, where many records share a key, is bisected, and only the pages that the answer rests
+on are compared with their sums.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,11 +26,10 @@ import pyarrow.compute as pc
 
 from eventstore.checked_file import CheckedFile, open_file
 from eventstore.index.records import KEY_BYTES, PREFIX_BITS, Records
-from eventstore.index.run_writer import FORMAT
+from eventstore.index.run_writer import ENTRY, FORMAT, block_seed
 
 __all__ = ["Run"]
 
-_ENTRY = struct.Struct("<QQ")
 _ONE = struct.Struct("<I")
 _TWO = struct.Struct("<II")
 _from_bytes = int.from_bytes
@@ -35,6 +38,8 @@ _PREFIX_BYTES = PREFIX_BITS // 8
 _SMALL_RECORDS = 64
 _SMALL_BYTES = 1 << 16
 """Blocks up to these are checked whole and searched from the front."""
+_crc32 = zlib.crc32
+_entry_from = ENTRY.unpack_from
 
 
 class Run:
@@ -69,14 +74,14 @@ class Run:
             self._bits: int = header["bits"]
             self._directory: int = header["directory"]
             self._shift = PREFIX_BITS - self._bits
-            size = self._directory + _ENTRY.size * ((1 << self._bits) + 1)
+            size = self._directory + ENTRY.size * ((1 << self._bits) + 1)
         except (KeyError, TypeError, ValueError) as error:
             raise file.damaged("the header of a run", repr(error)) from error
         if size != file.content_bytes:
             raise file.damaged(f"{size} bytes of content", f"{file.content_bytes}")
         self._file = file
         self._map = file.map
-        self._known = bytearray(1 << self._bits)  # of small blocks: 1 once the keys, 2 once all was checked
+        self._known = bytearray(1 << self._bits)  # 1 for small blocks that were compared with their sums
 
     @classmethod
     def open(cls, path: Path) -> Run | None:
@@ -107,17 +112,15 @@ class Run:
             What the answer would rest on is damaged.
         """
         block = _from_bytes(key[:4], "big") >> self._shift
-        if self._known[block] or self._is_small(block):
-            mapped = self._map
-            start, count = _ENTRY.unpack_from(mapped, self._directory + 16 * block)
+        mapped = self._map
+        start, count, _ = _entry_from(mapped, self._directory + 16 * block)
+        if self._known[block] or self._is_good(block):
             table = start + 21 * count
             at = mapped[start:table].find(key)
             if at < 0:
                 return None
             number, rest = divmod(at, 21)
             if not rest:
-                if self._known[block] == 1:
-                    self._check_rest(block)
                 payloads = table + 4 * count
                 if number:
                     begin, end = _TWO.unpack_from(mapped, table + 4 * number - 4)
@@ -129,9 +132,9 @@ class Run:
     def all(self, key: bytes) -> list[bytes]:
         """Return all payloads with this key, oldest first; raises as `one`."""
         block = _from_bytes(key[:4], "big") >> self._shift
-        if self._known[block] or self._is_small(block):
-            mapped = self._map
-            start, count = _ENTRY.unpack_from(mapped, self._directory + 16 * block)
+        mapped = self._map
+        start, count, _ = _entry_from(mapped, self._directory + 16 * block)
+        if self._known[block] or self._is_good(block):
             table = start + 21 * count
             keys = mapped[start:table]
             at = keys.find(key)
@@ -139,8 +142,6 @@ class Run:
                 return []
             number, rest = divmod(at, 21)
             if not rest:
-                if self._known[block] == 1:
-                    self._check_rest(block)
                 payloads = table + 4 * count
                 begin = _ONE.unpack_from(mapped, table + 4 * number - 4)[0] if number else 0
                 found = []
@@ -151,20 +152,18 @@ class Run:
                 return found
         return self._searched(key, block)
 
-    def _is_small(self, block: int) -> bool:
-        """Check the keys of a block, if it is small."""
-        start, count, end = self._entry(block)
-        if count > _SMALL_RECORDS or end - start > _SMALL_BYTES:
+    def _is_good(self, block: int) -> bool:
+        """Compare a block with its sum; False if it is too large for that, or the directory makes it so."""
+        at = self._directory + 16 * block
+        start, count, expected = _entry_from(self._map, at)
+        end = _entry_from(self._map, at + 16)[0]
+        if count > _SMALL_RECORDS or not 0 <= end - start <= _SMALL_BYTES:
             return False
-        self._file.check(start, start + KEY_BYTES * count)
+        found = _crc32(self._map[start:end], block_seed(block, count))
+        if found != expected:
+            raise self._file.damaged(f"the CRC-32 {expected:08x} of block {block}", f"{found:08x}")
         self._known[block] = 1
         return True
-
-    def _check_rest(self, block: int) -> None:
-        """Check what is behind the keys of a small block."""
-        start, _, end = self._entry(block)
-        self._file.check(start, end)
-        self._known[block] = 2
 
     def _searched(self, key: bytes, block: int) -> list[bytes]:
         """Return all payloads with this key of a large block, checking what they rest on."""
@@ -185,10 +184,10 @@ class Run:
 
     def _entry(self, block: int) -> tuple[int, int, int]:
         """Return where a block begins, how many records it has, and where it ends, checked."""
-        at = self._directory + _ENTRY.size * block
-        self._file.check(at, at + 2 * _ENTRY.size)
-        start, count = _ENTRY.unpack_from(self._map, at)
-        end, _ = _ENTRY.unpack_from(self._map, at + _ENTRY.size)
+        at = self._directory + ENTRY.size * block
+        self._file.check(at, at + 2 * ENTRY.size)
+        start, count, _ = _entry_from(self._map, at)
+        end = _entry_from(self._map, at + ENTRY.size)[0]
         if not start + (KEY_BYTES + 4) * count <= end <= self._directory:
             raise self._file.damaged(f"a block of {count} records", f"bytes {start} to {end}")
         return start, count, end
@@ -220,12 +219,12 @@ class Run:
     def _blocks(self, first: int, blocks: int) -> Records:
         """Return the records of some blocks."""
         file, mapped = self._file, self._map
-        at = self._directory + _ENTRY.size * first
-        file.check(at, at + _ENTRY.size * (blocks + 1))
-        entries = memoryview(mapped[at : at + _ENTRY.size * (blocks + 1)]).cast("q")
+        at = self._directory + ENTRY.size * first
+        file.check(at, at + ENTRY.size * (blocks + 1))
+        entries = memoryview(mapped[at : at + ENTRY.size * (blocks + 1)]).cast("q")
         start, end = entries[0], entries[2 * blocks]
         file.check(start, end)
-        counts = _column(entries[1 : 2 * blocks : 2].tobytes())
+        counts = pc.bit_wise_and(_column(entries[1 : 2 * blocks : 2].tobytes()), 0xFFFFFFFF)
         starts = pc.subtract(_column(entries[0::2].tobytes()), start)
         tables = pc.add(starts[:-1], pc.multiply(counts, KEY_BYTES))
         payloads = pc.add(tables, pc.multiply(counts, 4))

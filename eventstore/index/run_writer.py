@@ -5,8 +5,11 @@ What the file holds is said in `eventstore.index.run_file`. All work on records 
 
 from __future__ import annotations
 
+import struct
+import zlib
 from array import array
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,17 @@ from eventstore.checked_file import PagedWriter, create_file
 from eventstore.errors import InvalidEventError
 from eventstore.index.records import KEY_BYTES, PREFIX_BITS, Records, numbers
 
-__all__ = ["FORMAT", "PART_BYTES", "write_run"]
+__all__ = ["ENTRY", "FORMAT", "PART_BYTES", "block_seed", "write_run"]
 
-FORMAT = 1
+FORMAT = 2
 """What `eventstore.index.run_file` reads; runs of another format are set aside."""
 PART_BYTES = 16 << 20
 """About how much is sorted, joined and written at a time; peak memory is some multiples of it."""
+ENTRY = struct.Struct("<QII")
+"""An entry of the directory: where a block begins, how many records it has, its CRC-32."""
 
-_PAGE_BITS = 10  # about a block: a look-up that is the first to touch one checks little else
+_BLOCK = struct.Struct("<II")
+_PAGE_BITS = 12
 _BLOCK_RECORDS = 16
 _MOST_BITS = 26
 _MOST_PAYLOADS = (1 << 32) - 1
@@ -72,6 +78,11 @@ def write_run(
         return writer.finish(facts)
 
 
+def block_seed(block: int, count: int) -> int:
+    """Return what a block's CRC-32 begins with: that of its number and how many records it has."""
+    return zlib.crc32(_BLOCK.pack(block, count))
+
+
 class _Writer:
     """Writes the blocks of one run, then the directory and the header."""
 
@@ -79,7 +90,8 @@ class _Writer:
         self._file = file
         self._bits = bits
         self._starts = array("q")
-        self._counts = array("q")
+        self._counts = array("I")
+        self._sums = array("I")
         self._records = 0
 
     def add(self, records: Records, first: int, blocks: int) -> None:
@@ -112,22 +124,29 @@ class _Writer:
             ]
         ).take(_interleaved(blocks))
         _, offsets, data = pieces.buffers()
-        starts = memoryview(offsets).cast("q")
-        position = pa.scalar(self._file.position, pa.int64())
-        own = pa.Array.from_buffers(pa.int64(), blocks, [None, pa.py_buffer(starts[:-1:3].tobytes())])
-        self._starts.frombytes(memoryview(pc.add(own, position).buffers()[1])[: 8 * blocks])
-        self._counts.frombytes(memoryview(counts.buffers()[1])[: 8 * blocks])
+        bounds = memoryview(offsets).cast("q")[: 3 * blocks + 1 : 3].tolist()
+        content = memoryview(data or b"")[: bounds[-1]]
+        sizes = counts.to_pylist()
+        self._starts.extend(map(self._file.position.__add__, bounds[:-1]))
+        self._counts.extend(sizes)
+        self._sums.extend(
+            zlib.crc32(content[begin:end], block_seed(block, size))
+            for block, size, (begin, end) in zip(
+                range(first, first + blocks), sizes, pairwise(bounds), strict=True
+            )
+        )
         self._records += len(records)
-        self._file.write(memoryview(data or b"")[: starts[3 * blocks]])
+        self._file.write(content)
 
     def finish(self, facts: Mapping[str, Any]) -> int:
         """Write the directory and the header; returns how many records there are."""
         directory = self._file.position
-        self._starts.append(directory)
-        self._counts.append(0)
-        table = memoryview(bytearray(16 * len(self._starts))).cast("q")
-        table[0::2], table[1::2] = memoryview(self._starts), memoryview(self._counts)
-        self._file.write(table.cast("B"))
+        starts, table = self._starts, memoryview(bytearray(ENTRY.size * (len(self._starts) + 1)))
+        starts.append(directory)
+        table.cast("q")[0::2] = memoryview(starts)
+        small = table.cast("I")
+        small[2:-4:4], small[3:-4:4] = memoryview(self._counts), memoryview(self._sums)
+        self._file.write(table)
         own = {
             "format": FORMAT,
             "records": self._records,

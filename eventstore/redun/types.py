@@ -30,6 +30,8 @@ __all__ = ["IN_VALUE_STORE", "RedunTypes", "describe_task", "value_store_path"]
 IN_VALUE_STORE = "; in=redun-value-store"
 """End of the media type of a value whose bytes lie in redun's value store."""
 is_hash = re.compile("[0-9a-f]{40}").fullmatch
+_PLAIN = {f"builtins.{each.__name__}": each for each in (bytes, complex, dict, float, int, list, str, tuple)}
+"""Types that redun has no class of its own for, by name."""
 _MOST_PUT = 50_000
 """So many hashes of values that are in the value store are remembered."""
 
@@ -114,8 +116,13 @@ class RedunTypes:
         if media_type.endswith(IN_VALUE_STORE):
             data = self.bytes_of(data)
         try:
+            plain = _PLAIN.get(type_name)
+            if plain is not None:
+                # What the registry would do, without importing the module of builtins each time.
+                speaker: Any = self._registry.get_type(plain)
+                return speaker.deserialize(plain, data)
             return self._registry.deserialize(type_name, data)
-        except InvalidValueError as error:
+        except (InvalidValueError, ModuleNotFoundError) as error:
             raise NotFoundError(
                 f"what a {type_name} needs was expected, found that it is gone ({error}); restore its module "
                 "or file, or let the task run again",

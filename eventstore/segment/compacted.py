@@ -10,6 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,6 +40,7 @@ _TEXTS = frozenset({"args", "data", "file_path", "payload", "reason", "source"})
 _STATISTICS = ("position", "kind", "writer", "recorded_at", "occurred_at", "execution_id")
 
 
+@cache  # and not a constant: to write even an empty table imports pandas, where that is installed
 def _encodings() -> dict[str, str]:
     """Differences for integers; lengths apart from characters for ids, which then take half a byte each."""
     leaves = pq.ParquetFile(pa.BufferReader(_empty())).schema
@@ -55,9 +57,6 @@ def _empty() -> pa.Buffer:
     sink = pa.BufferOutputStream()
     pq.write_table(_SCHEMA.empty_table(), sink)
     return sink.getvalue()
-
-
-_ENCODINGS = _encodings()
 
 
 class CompactedEncoder:
@@ -80,7 +79,7 @@ class CompactedEncoder:
             compression="zstd",
             compression_level=3,
             use_dictionary=list(DICTIONARY_COLUMNS),
-            column_encoding=_ENCODINGS,
+            column_encoding=_encodings(),
             data_page_size=_PAGE_BYTES,
             write_statistics=list(_STATISTICS),
             write_page_checksum=True,

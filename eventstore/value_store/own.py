@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from eventstore import layout
 from eventstore.codec.compression import (
@@ -27,6 +28,8 @@ DICTIONARY_BYTES = 112_640
 """Size of a dictionary unless another is asked for: zstd's own default."""
 DICTIONARY_LIMIT = 64 * 1024
 """Longer values are compressed without a dictionary: they have enough in common with themselves."""
+_OVERLAPPED_BYTES = 512 * 1024
+"""Values from this length on are hashed and compressed at once, by two threads."""
 _CHECKED = 100_000
 """Most digests that are remembered as whole in the store."""
 
@@ -85,11 +88,20 @@ class ValueStore:
                 code="value_too_large",
                 size_bytes=len(data),
             )
-        digest = Digest(hashlib.sha256(data).hexdigest())
+        if len(data) < _OVERLAPPED_BYTES:
+            digest, frame = _digest(data), None
+        else:
+            # Both take long and let go of the interpreter's lock, so neither waits for the other.
+            with ThreadPoolExecutor(1) as pool:
+                coming = pool.submit(_digest, data)
+                frame = compress(data, level=self._level)
+                digest = coming.result()
         path = layout.value_path(digest)
         if not (self._storage.exists(path) and (digest in self._whole or self._holds(path, data))):
-            dictionary = self._dictionary if len(data) <= DICTIONARY_LIMIT else None
-            self._storage.put(path, compress(data, level=self._level, dictionary=dictionary))
+            if frame is None:
+                dictionary = self._dictionary if len(data) <= DICTIONARY_LIMIT else None
+                frame = compress(data, level=self._level, dictionary=dictionary)
+            self._storage.put(path, frame)
         if len(self._whole) >= _CHECKED:
             self._whole.clear()
         self._whole.add(digest)
@@ -233,6 +245,10 @@ class ValueStore:
             except EventStoreError:
                 continue
         return decompress(frame, where=path, dictionary=known[-1])
+
+
+def _digest(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
 
 
 def missing_value(storage: Storage, path: str) -> NotFoundError:

@@ -11,7 +11,7 @@ from tables_kit import h, handle_events
 
 from eventstore import EventStore, TagsDeleted, TagsRecorded
 from eventstore.tags import delete_tags, record_tags
-from projections import open_tables
+from projections import open_tables, refresh
 from projections.handle_answers import TableHandles
 from projections.tag_answers import TAG_TABLES, TableTags
 
@@ -20,16 +20,18 @@ ENTITIES = ["x", "y", ""]
 
 
 def write(store: EventStore, events: list[Any], after: str) -> None:
-    """Append events, and let them stay in the tail, become durable, or be sealed."""
+    """Append events, and let them stay in the tail, become durable, be sealed, or be built into tables."""
     if events:
         store.append(*events)
     if after == "flush":
         store.flush()
-    elif after == "seal":
+    elif after != "stay":
         store.seal()
+    if after == "refresh":
+        refresh(store, ["handles", *TAG_TABLES])
 
 
-afterwards = st.sampled_from(["stay", "flush", "seal"])
+afterwards = st.sampled_from(["stay", "flush", "seal", "refresh", "refresh"])
 
 
 @given(st.lists(st.tuples(st.lists(handle_events, max_size=6), afterwards), min_size=1, max_size=4))

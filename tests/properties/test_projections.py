@@ -62,6 +62,39 @@ def test_a_state_survives_parquet(events: list[Any], one: Any, cut: int) -> None
     assert one.table(resumed).equals(table_from(one, frame))
 
 
+@given(events=st.lists(handle_events, max_size=30), cut=st.integers(0, 30), other=st.integers(0, 30))
+def test_changes_of_neighbouring_ranges_join_in_any_grouping(events: list[Any], cut: int, other: int) -> None:
+    """(A B) C = A (B C) for the rows that ranges changed, each folded from the state before it."""
+    frame = frame_of(events)
+    first, second = sorted((min(cut, frame.height), min(other, frame.height)))
+    changes, state = [], None
+    for part in (frame[:first], frame[first:second], frame[second:]):
+        fold = HANDLES.begin(state)
+        fold.add(HANDLES.pick(part))
+        changes.append(fold.changes())
+        state = fold.state()
+    a, b, c = changes
+    left = HANDLES.table(HANDLES.merge([HANDLES.merge([a, b]), c]))
+    right = HANDLES.table(HANDLES.merge([a, HANDLES.merge([b, c])]))
+    assert left.equals(right)
+    assert left.equals(table_from(HANDLES, frame))
+
+
+@given(before=st.lists(handle_events, max_size=20), events=st.lists(handle_events, max_size=4))
+def test_what_is_not_among_the_changes_never_changed(before: list[Any], events: list[Any]) -> None:
+    """A state that a fold does not name had one row at every position on the way."""
+    frame = frame_of([*before, *events])
+    state = HANDLES.fold(None, frame.head(len(before)))
+    fold = HANDLES.begin(state)
+    fold.add(HANDLES.pick(frame.slice(len(before))))
+    changed = pl.col("handle_hash").is_in(fold.changes()["handle_hash"].to_list())
+    others = [
+        HANDLES.table(HANDLES.fold(None, frame.head(end))).filter(~changed)
+        for end in range(len(before), frame.height + 1)
+    ]
+    assert all(one.equals(others[0]) for one in others)
+
+
 # independent models --------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -101,11 +102,27 @@ def test_no_store_of_ours(tmp_path: Path) -> None:
     assert caught.value.code == "not_a_store"
 
 
-def test_newer_store(tmp_path: Path) -> None:
-    """A store of a newer format is refused."""
-    (tmp_path / "store.json").write_text('{"format":"eventstore","format_version":99,"store_id":"x"}')
-    with pytest.raises(FormatError):
+def test_a_store_file_that_says_something_else(tmp_path: Path) -> None:
+    """A folder whose store.json lacks what makes it one is no store, and stays as it is."""
+    place = tmp_path / "store.json"
+    place.write_text('{"format":"eventstore","format_version":99,"store_id":"x"}')
+    with pytest.raises(FormatError) as caught:
         loaded(db_uri=str(tmp_path))
+    assert caught.value.code == "not_a_store"
+    assert [each.name for each in tmp_path.iterdir()] == [place.name]
+
+
+def test_newer_store(tmp_path: Path) -> None:
+    """A store of a newer format is refused, and nothing in it is changed."""
+    loaded(db_uri=str(tmp_path / "store")).close()
+    place = tmp_path / "store" / "store.json"
+    about = json.loads(place.read_text())
+    newer = json.dumps({**about, "format": about["format"] + 1})
+    place.write_text(newer)
+    with pytest.raises(FormatError, match=f"found format {about['format'] + 1}; upgrade") as caught:
+        loaded(db_uri=str(tmp_path / "store"))
+    assert caught.value.code == "newer_format"
+    assert place.read_text() == newer
 
 
 def test_unreachable_store() -> None:

@@ -264,6 +264,29 @@ def test_a_history_goes_into_a_database_that_has_one(store: EventStore, ran: Ran
     assert export_to_redun(store, url).rows == {"job": 1, "execution": 1}
 
 
+def test_handles_of_a_plain_python_run_come_along(store: EventStore, tmp_path: Path) -> None:
+    """A state that no event describes, only a fork or an advance, has its row, its edges and its validity."""
+    with store.execution() as run:
+        database = run.handle("db", namespace="ns")
+        fork = database.fork("a")
+        state = fork.apply_call("1" * 40)
+        other = database.fork("b")
+        run.advance(state)
+        run.advance(other)
+        run.rollback(fork)
+    report = export_to_redun(store, f"sqlite:///{tmp_path}/out.db")
+    assert (report.rows["handle"], report.rows["handle_edge"], report.left_out) == (4, 3, {})
+    found = rows(tmp_path / "out.db", "SELECT hash, fullname, key, value_hash, is_valid FROM handle")
+    assert set(found) == {
+        (database.hash, "ns.db", "", database.hash, 1),
+        (fork.hash, "ns.db", "a", fork.hash, 1),
+        (state.hash, "ns.db", "", state.hash, 0),
+        (other.hash, "ns.db", "b", other.hash, 1),
+    }
+    edges = {(database.hash, fork.hash), (fork.hash, state.hash), (database.hash, other.hash)}
+    assert set(rows(tmp_path / "out.db", "SELECT parent_id, child_id FROM handle_edge")) == edges
+
+
 def _a_task(ran: Ran) -> str:
     found: str = rows(ran.path, "SELECT hash FROM task")[0][0]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,21 @@ def test_a_database_that_is_not_there_is_told(server: str) -> None:
     with pytest.raises(StorageError) as caught, open_database(server.format("nowhere")):
         pass
     assert caught.value.code == "database_unreachable"
+
+
+def test_the_server_of_tests_does_not_wait_for_its_clients() -> None:
+    """It ends at once, with a client amid a transaction, and takes its folder along."""
+    try:
+        with postgres_server() as url:
+            engine = sa.create_engine(url.format("one"))
+            client = engine.connect()
+            client.execute(sa.text("SELECT 1"))
+            started = time.monotonic()
+    except PostgresMissing as missing:
+        pytest.skip(str(missing))
+    assert time.monotonic() - started < 10
+    assert not Path(url.partition("host=")[2]).exists()
+    with pytest.raises(sa.exc.OperationalError):
+        client.execute(sa.text("SELECT 1"))
+    client.invalidate()
+    engine.dispose()

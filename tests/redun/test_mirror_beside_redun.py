@@ -300,7 +300,7 @@ def test_a_history_of_our_own_backend_is_what_redun_s_would_be(ran: Ran, tmp_pat
         "task": "SELECT hash, name, namespace, source FROM task",
         "argument": "SELECT task_name, arg_position, arg_key FROM argument JOIN call_node USING (call_hash)",
         "argument_result": "SELECT 1 FROM argument_result",
-        "call_edge": "SELECT task_name FROM call_edge JOIN call_node ON call_hash = child_id",
+        "call_edge": "SELECT task_name, call_order FROM call_edge JOIN call_node ON call_hash = child_id",
         "call_subtree_task": "SELECT task_hash FROM call_subtree_task",
         "evaluation": "SELECT task_hash FROM evaluation",
         "subvalue": "SELECT type FROM subvalue JOIN value USING (value_hash)",

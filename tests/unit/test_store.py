@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("eventstore.filesystem.os.link", refuse)
+    monkeypatch.setattr("os.link", refuse)
     monkeypatch.setattr(Path, "replace", refuse)
     with open_store(place, read_only=True) as reader:
         assert names(reader) == ["before"]
@@ -480,7 +480,7 @@ def test_one_sealer_does_without_hard_links(place: Path, monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr("eventstore.filesystem.os.link", refuse)
+    monkeypatch.setattr("os.link", refuse)
     with pytest.raises(StorageError, match="single_sealer=True") as caught:
         open_store(place)
     assert caught.value.code == "no_atomic_create"

@@ -172,22 +172,28 @@ def made_values(size: int, count: int, seed: int) -> list[bytes]:
 
 
 def bare_put(root: Path, values: list[bytes], *, digest: bool) -> list[Path]:
-    """Compress each value and write it as safely: beside, forced to the device, renamed, folder too."""
+    """Compress each value and write it as safely: beside, forced to the device, renamed, folders too."""
+
+    def sync(folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
     compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
     paths = []
     for number, value in enumerate(values):
         name = hashlib.sha256(value).hexdigest() if digest else f"{number:064x}"
         folder = root / name[-2:]
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync(root)
         path, beside = folder / name, folder / f".{name}"
         with beside.open("xb") as stream:
             stream.write(compressor.compress(value))
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(path)
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(folder)
         paths.append(path)
     return paths
 

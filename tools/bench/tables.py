@@ -14,6 +14,7 @@ import polars as pl
 from eventstore import layout
 from eventstore.store import EventStore
 from projections import default_projections, open_tables, rebuild, refresh
+from projections.snapshot import find_snapshot
 from tools.bench.campaign import Settings, benchmark, campaign_store
 from tools.bench.generator import generate
 from tools.bench.measure import Child, Row, Times, run_child
@@ -98,7 +99,8 @@ def as_of(settings: Settings) -> list[Row]:
         position = chance.randrange(count // 4, count)
         told = run_child("tools.bench.tables:as_of_once", **arguments, position=position)
         far.append(told.result * count / position)
-        near.append(run_child("tools.bench.tables:as_of_once", **arguments, position=count + 500).result)
+        behind = 500 + run_child("tools.bench.tables:grow", **arguments, seed=position).result
+        near.append(run_child("tools.bench.tables:as_of_once", **arguments, position=behind).result)
         whole.append(run_child("tools.bench.reading:rebuild_once", **arguments, names=[ONE]).result)
     peer = (whole.median, f"rebuild of {ONE}")
     far_holds = far.median <= 2 * whole.median
@@ -106,6 +108,17 @@ def as_of(settings: Settings) -> list[Row]:
         Row(f"per {count:,} events before it", far.median, "s", *peer, "at most twice a rebuild", far_holds),
         Row("500 events behind a snapshot", near.median, "s", *peer),
     ]
+
+
+def grow(folder: str, state: str, seed: int) -> int:
+    """Record and seal a little; returns the position of the newest snapshot, which is behind by that."""
+    with EventStore.open(folder, state_dir=state) as store:
+        snapshot = find_snapshot(store, default_projections.select([ONE])[0])
+        assert snapshot is not None, "the table is built"
+        for events in generate(NEW, seed=seed):
+            store.append(*events)
+        store.seal()
+        return snapshot.position
 
 
 def as_of_once(folder: str, state: str, position: int) -> float:

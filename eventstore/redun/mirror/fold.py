@@ -78,10 +78,14 @@ _TAG = (
 )
 _SUPERSEDE = "UPDATE tag SET is_current = 0 WHERE tag_hash = ? AND is_current"
 _HANDLE = (
-    "INSERT INTO handle (hash, fullname, value_hash, key, is_valid) VALUES (?, ?, ?, ?, 1) "
-    "ON CONFLICT (hash) DO UPDATE SET is_valid = 1 WHERE NOT is_valid"
+    "INSERT INTO handle (hash, fullname, value_hash, key, is_valid) "
+    "VALUES (?1, ?2, coalesce(?3, ?1), coalesce(?4, ''), 1) "
+    "ON CONFLICT (hash) DO UPDATE SET is_valid = 1, "
+    "value_hash = CASE value_hash WHEN hash THEN excluded.value_hash ELSE value_hash END, "
+    "key = CASE key WHEN '' THEN excluded.key ELSE key END "
+    "WHERE NOT is_valid OR (value_hash = hash AND excluded.value_hash <> hash) "
+    "OR (key = '' AND excluded.key <> '')"
 )
-_VALIDATE = "UPDATE handle SET is_valid = 1 WHERE hash = ? AND NOT is_valid"
 _HANDLE_EDGE = "INSERT OR IGNORE INTO handle_edge (parent_id, child_id) VALUES (?, ?)"
 _ROLL_BACK = """
 WITH RECURSIVE below (hash) AS (
@@ -262,10 +266,10 @@ class Fold:
         chosen = of_kinds(batch, *_HANDLE_KINDS, key="handle_hash")
         names = ("kind", "handle_hash", "handle_name", "handle_key", "value_hash", "parents")
         for kind, hash_, name, key, value_hash, parents in zip(*columns(chosen, *names), strict=True):
-            if kind == "handle.recorded":
-                self._db.execute(_HANDLE, (hash_, name, value_hash, key or ""))
-            elif kind == "handle.rolled_back":
+            if kind == "handle.rolled_back":
                 self._db.execute(_ROLL_BACK, (hash_, name))
-            else:
-                self._many(_VALIDATE, ((one,) for one in (*(parents or ()), hash_)))
-                self._many(_HANDLE_EDGE, ((parent, hash_) for parent in parents or ()))
+                continue
+            # A state that is only mentioned is a row as well: its value has the state's own hash.
+            self._many(_HANDLE, ((parent, name, None, None) for parent in parents or ()))
+            self._db.execute(_HANDLE, (hash_, name, value_hash, key))
+            self._many(_HANDLE_EDGE, ((parent, hash_) for parent in parents or ()))

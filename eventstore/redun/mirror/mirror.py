@@ -137,14 +137,6 @@ class SqlMirror:
         self.refresh()
         return self._sessions.new()
 
-    def observe(self) -> None:
-        """Let loaded rows be loaded again when they are next looked at, as a commit does in redun.
-
-        A query does so by itself. Who records through the store calls this so that a row that is at hand
-        shows it.
-        """
-        self._sessions.expire()
-
     @property
     def position(self) -> int:
         """How many sealed events are folded, as of the last look."""

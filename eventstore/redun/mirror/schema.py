@@ -32,7 +32,7 @@ __all__ = [
     "write_state",
 ]
 
-MIRROR_VERSION = 1
+MIRROR_VERSION = 2
 """Counts the rules by which events become rows; a mirror of another number is not used."""
 
 REDUN_SCHEMA = REDUN_DB_VERSIONS[-1]

@@ -121,11 +121,6 @@ class Sessions:
                 self._engine.dispose()
             self._seen = (generation, version)
 
-    def expire(self) -> None:
-        """Let all loaded rows of all sessions be loaded again when they are next looked at."""
-        for session in list(self._open):
-            session.expire_all()
-
     def forget(self) -> None:
         """Drop what a fork has copied, without closing the parent's connections."""
         if self._engine is not None:

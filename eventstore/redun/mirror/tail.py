@@ -15,7 +15,7 @@ __all__ = ["CHANGING", "begin_tail", "end_tail", "undo_tail"]
 CHANGING = {
     "evaluation": ("value_hash",),
     "execution": ("updated_time", "job_id"),
-    "handle": ("is_valid",),
+    "handle": ("value_hash", "key", "is_valid"),
     "job": ("end_time", "cached", "call_hash"),
     "mirror_execution": ("args", "stated_job_id", "job_id", "updated_time"),
     "tag": ("is_current",),

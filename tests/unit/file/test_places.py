@@ -298,7 +298,7 @@ def test_a_package_that_is_missing_is_named_by_its_extra(monkeypatch):
         raise ImportError(protocol)
 
     monkeypatch.setattr(places, "_places", {})
-    monkeypatch.setattr(remote_room.fsspec, "get_filesystem_class", absent)
+    monkeypatch.setattr("fsspec.get_filesystem_class", absent)
     extras = {"s3": "s3", "gs": "gcs", "az": "azure", "abfs": "azure", "http": "http", "sftp": "sftp"}
     for protocol, extra in extras.items():
         with pytest.raises(StorageError) as caught:

@@ -277,7 +277,7 @@ def test_an_event_of_another_process_is_taken_from_its_journal_once(tmp_path: Pa
     for number in range(6):
         first.append(value(b"x", f"{number:040x}"))
         _look(second)
-        assert len(second.lookup._log.overlay) == number + 1
+        assert second.lookup._log.overlay.events == number + 1
 
 
 def test_what_was_journaled_and_flushed_between_two_looks_is_seen(tmp_path: Path) -> None:

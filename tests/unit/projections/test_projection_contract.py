@@ -20,7 +20,7 @@ from projections import (
     text,
     whole,
 )
-from projections.keyed import _KEEP
+from projections.joined import _KEEP
 
 
 class Weighed(Event):

@@ -172,7 +172,7 @@ def test_what_does_not_fit_into_memory_goes_to_scratch_files(
 def test_waiting_states_are_merged_under_way(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long fold merges its partial states now and then; the tables are the same."""
     fill(store, history())
-    monkeypatch.setattr("projections.fold._MERGE_ROWS", 2)
+    monkeypatch.setattr("projections.deltas._MERGE_ROWS", 2)
     found = folded(store, len(history()), batch_rows=3)
     assert_equal(found, store, len(history()))
 

@@ -159,16 +159,20 @@ def test_a_table_that_was_never_built_is_built(place: Noted) -> None:
     assert_tables(place.store, open_tables(place.store, registry=ALL))
 
 
-def test_a_general_table_without_rows_is_refreshed(store: EventStore) -> None:
-    """A table of which nothing happened yet has an empty state, from which the fold goes on."""
+def test_a_table_without_rows_is_refreshed(store: EventStore) -> None:
+    """A table of which nothing happened yet has an empty state, from which a fold that needs it goes on."""
+    names = ["handles", "newest"]
     add(store, *jobs(0, 3))
-    rebuild(store, ["handles"])
+    rebuild(store, names, registry=ALL)
     add(store, *jobs(3, 4))
-    refresh(store, ["handles"])
-    add(store, HandleAdvanced(handle_hash=h("b"), handle_name="db", parents=(h("a"),)))
-    refresh(store, ["handles"])
-    assert_tables(store, open_tables(store, ["handles"]))
-    assert open_tables(store, ["handles"], at=4)["handles"].collect().height == 0
+    refresh(store, names, registry=ALL)
+    add(store, HandleAdvanced(handle_hash=h("b"), handle_name="db", parents=(h("a"),)), ended(0))
+    refresh(store, names, registry=ALL)
+    tables = open_tables(store, names, registry=ALL)
+    assert {name: tables[name].collect().height for name in names} == {"handles": 2, "newest": 1}
+    assert_tables(store, tables)
+    for name in names:
+        assert open_tables(store, names, at=4, registry=ALL)[name].collect().height == 0
 
 
 def test_an_empty_store_is_refreshed(store: EventStore) -> None:

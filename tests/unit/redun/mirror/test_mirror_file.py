@@ -42,7 +42,7 @@ def test_the_file_is_found_again(store: EventStore) -> None:
     first = SqlMirror(store)
     assert count(first) == 10
     assert first.path.is_relative_to(store.local_folder)
-    assert first.path.name == file_name() == "redun-3.5-mirror-1.db"
+    assert first.path.name == file_name() == "redun-3.5-mirror-2.db"
     assert first.path.stat().st_mode & 0o077 == 0
     inode = first.path.stat().st_ino
     first.close()

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 from mirror_kit import batches, empty, folded, rows, tables
-from tables_kit import at, h, histories
+from tables_kit import at, h, handle_events, histories
 
 from eventstore import (
     Argument,
@@ -15,6 +15,7 @@ from eventstore import (
     ExecutionHeartbeat,
     ExecutionStarted,
     HandleAdvanced,
+    HandleForked,
     HandleRecorded,
     HandleRolledBack,
     JobEnded,
@@ -26,6 +27,7 @@ from eventstore import (
     ValueRecorded,
 )
 from eventstore.hashing import hash_argument
+from eventstore.index import HandleStates
 from eventstore.redun.mirror.fold import Fold
 from eventstore.redun.mirror.tail import begin_tail, end_tail, undo_tail
 
@@ -212,6 +214,33 @@ def test_a_rollback_reaches_over_valid_states_of_its_name() -> None:
     assert valid(*chain, step("c", "a"), undone("a")) == {"a", "x"}
     assert valid(*chain, HandleRolledBack(handle_hash=h("a"), handle_name="other")) == set("abcx")
     assert valid(undone("nobody")) == set("abcx")
+
+
+def test_a_state_that_is_only_mentioned_is_a_row() -> None:
+    """A fork, an advance and what they follow from are states; what is said of them later is filled in."""
+    fork = HandleForked(handle_hash=h("f"), handle_name="db", handle_key="k", parents=[h("a")])
+    told = HandleRecorded(handle_hash=h("a"), handle_name="no", handle_key="first", value_hash=h("v"))
+    db = folded([fork, step("f", "s")])
+    found = "SELECT hash, fullname, key, value_hash FROM handle"
+    mentioned = {(h(name), "db", "k" if name == "f" else "", h(name)) for name in "afs"}
+    assert set(rows(db, found)) == mentioned
+    assert set(rows(db, "SELECT * FROM handle_edge")) == {(h("a"), h("f")), (h("f"), h("s"))}
+    again = HandleRecorded(handle_hash=h("a"), handle_name="no", handle_key="second", value_hash=h("w"))
+    db = folded([fork, step("f", "s"), told, again])
+    assert set(rows(db, found)) == mentioned - {(h("a"), "db", "", h("a"))} | {
+        (h("a"), "db", "first", h("v"))
+    }
+
+
+@given(st.lists(handle_events, max_size=25))
+def test_states_of_handles_are_those_of_the_index(events: list[object]) -> None:
+    """Names, keys and validity are what the store itself answers with, whatever happened in which order."""
+    states = HandleStates()
+    for event in events:
+        states.apply(event.kind, event.model_dump())
+    said = (states.get(h(str(n))) for n in range(5))
+    expected = {(one.handle_hash, one.name, one.key, one.is_valid) for one in said if one is not None}
+    assert set(rows(folded(events), "SELECT hash, fullname, key, is_valid FROM handle")) == expected
 
 
 def test_an_erased_event_says_nothing() -> None:

@@ -1,9 +1,4 @@
-"""The one room with fsspec: whole-file put, put-if-absent, ranged read, listing, delete, and abilities.
-
-A `Storage` is a root folder on any filesystem. Files appear whole or not at all; `create` is the only
-operation that needs the filesystem's help, and `abilities` says whether that help is real. Foreign
-exceptions become `StorageError` here, with credentials masked.
-"""
+"""`FsspecStorage`: a folder on this machine, in an object store, on a server or in memory, as a `Storage`."""
 
 from __future__ import annotations
 
@@ -11,125 +6,28 @@ import contextlib
 import datetime as dt
 import errno
 import os
-import re
 import secrets
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Protocol
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
+from typing import IO, Any
 
 from eventstore.errors import EventStoreError, NotFoundError, StorageError
+from eventstore.filesystem.contract import TEMPORARY, Abilities, Entry
+from eventstore.filesystem.failures import answer, mask_url, storage_error
+from eventstore.filesystem.local import LocalDisk, local_folder, make_folder, sync_folder
 
-__all__ = ["Abilities", "Entry", "FsspecStorage", "Storage", "mask_url", "open_storage", "storage_error"]
-
-TEMPORARY = ".tmp-"
-"""Files whose name begins so are half-written leftovers; no reader looks at them."""
+__all__ = ["FsspecStorage", "open_storage"]
 
 _CONDITIONAL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Protocols whose filesystems turn ``mode="create"`` into one conditional request."""
 _UNCACHED = _CONDITIONAL | {"http", "https"}
 """Protocols whose filesystems would answer listings from a cache; others may not know the option."""
 _memory_lock = threading.RLock()
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a place can do; read it instead of trying."""
-
-    atomic_create: bool
-    """`create` is exclusive among all processes that share the place. On a local disk this is known only
-    after the first `create`: some filesystems have no hard links."""
-    local: bool
-    """Files have paths on this machine, so they can be memory-mapped."""
-    shared: bool
-    """Other processes see the files (not so for ``memory://``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of a listing: path relative to the root, size in bytes.
-
-    `modified_at` is when the place says that it was written, in seconds of Unix time; None if it does not.
-    """
-
-    path: str
-    size_bytes: int
-    modified_at: float | None = field(default=None, compare=False)
-
-
-class Storage(Protocol):
-    """A root folder somewhere. All paths are relative to it and use ``/``."""
-
-    @property
-    def url(self) -> str:
-        """Where the root is, for a person: credentials masked."""
-
-    @property
-    def abilities(self) -> Abilities:
-        """What the place can do."""
-
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes; raises NotFoundError or StorageError."""
-
-    def open(self, path: str) -> IO[bytes]:
-        """Open a file for ranged reading; raises NotFoundError or StorageError."""
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write a file whole, replacing one of this name; on an error nothing is visible."""
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file whole if the name is free; False if it was taken.
-
-        Raises
-        ------
-        StorageError
-            The filesystem refused, or has no atomic put-if-absent (code ``no_atomic_create``).
-        """
-
-    def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
-
-    def size(self, path: str) -> int:
-        """Return a file's size in bytes; raises NotFoundError."""
-
-    def files(self, folder: str = "", *, temporary: bool = False) -> list[Entry]:
-        """Return all files at any depth below `folder`, sorted by path; none if there is no such folder.
-
-        Half-written leftovers are left out unless `temporary`.
-        """
-
-    def folders(self, folder: str) -> list[str]:
-        """Return the folders directly in `folder`, sorted, as paths relative to the root."""
-
-    def delete(self, path: str) -> None:
-        """Delete a file; one that is gone already is fine."""
-
-    def local_path(self, path: str) -> Path | None:
-        """Return where the file lies on this machine, or None."""
-
-    def polars_source(self, path: str) -> Any:
-        """Return what polars can scan: a local path, or the file's bytes in memory."""
-
-
-# `user@`, and `user:password@` up to the last `@`: passwords come with slashes, as AWS's do, or with an `@`.
-# `host:8080/a@b` looks like one, and is masked too: rather too much than a secret.
-_USER = re.compile(r"://(?:[^/@\s:]*:\S*|[^/\s]+)@")
-_WORDS = "key|secret|token|passw|pwd|sig|credential|sas|auth(?!or)"
-_QUOTED = r"""'[^']*'|"[^"]*"|[^&;,\s'"}]+"""
-_PAIR = re.compile(rf"""(?<![\w-])([\w-]*(?:{_WORDS})[\w-]*['"]?\s*[=:]\s*)(?:{_QUOTED})""", re.IGNORECASE)
-_SCHEME = re.compile(r"\b(bearer|basic)\s+[^\s'\",]+", re.IGNORECASE)
-
-
-def mask_url(text: str) -> str:
-    """Replace credentials in URLs, in ``name=value`` pairs and in headers by ``***``."""
-    text = _USER.sub("://***@", text)
-    return _SCHEME.sub(r"\1 ***", _PAIR.sub(r"\1***", text))
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""How filesystems say that they have no hard links (FAT, some network mounts)."""
 
 
 def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
@@ -146,7 +44,10 @@ def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
     if protocol in _UNCACHED:
         options.setdefault("use_listings_cache", False)
     try:
-        filesystem, root = fsspec.core.url_to_fs(text, **options)
+        root = local_folder(text)
+        filesystem: Any = LocalDisk()
+        if root is None:
+            filesystem, root = _filesystem_of(text, options)
     except ValueError as error:
         raise StorageError(
             f"a path or a URL of a known protocol was expected, found {mask_url(text)!r} "
@@ -170,8 +71,15 @@ def open_storage(url: str | os.PathLike[str], **options: Any) -> FsspecStorage:
     return FsspecStorage(filesystem, root, url=mask_url(text), protocol=protocol)
 
 
+def _filesystem_of(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    import fsspec  # asyncio and ssl come with it, and a folder of this machine needs none of them
+
+    filesystem, root = fsspec.core.url_to_fs(url, **options)
+    return filesystem, root
+
+
 class FsspecStorage:
-    """A `Storage` over an fsspec filesystem.
+    """A `Storage` over a filesystem of fsspec, or over `LocalDisk`.
 
     Local files are written beside their place, flushed to disk, and linked or renamed into it; ``create``
     uses ``link``, which is exclusive where fsspec's own modes are not. In memory a lock does the same.
@@ -183,8 +91,8 @@ class FsspecStorage:
         self._root = root.rstrip("/")
         self._url = url
         self._conditional = protocol in _CONDITIONAL
-        self._local = isinstance(filesystem, LocalFileSystem)
-        self._memory = isinstance(filesystem, MemoryFileSystem)
+        self._local = isinstance(filesystem, LocalDisk)
+        self._memory = protocol == "memory"
         self._abilities = Abilities(
             atomic_create=self._local or self._memory or protocol in _CONDITIONAL,
             local=self._local,
@@ -231,8 +139,6 @@ class FsspecStorage:
 
     def read(self, path: str) -> bytes:  # noqa: D102 - see Storage
         with self._translated("read", path):
-            if self._local:
-                return Path(self._full(path)).read_bytes()
             return bytes(self._fs.cat_file(self._full(path)))
 
     def open(self, path: str) -> IO[bytes]:  # noqa: D102 - see Storage
@@ -273,14 +179,14 @@ class FsspecStorage:
         try:
             self._fs.pipe_file(self._full(path), data, mode="create")
         except OSError as error:
-            if not isinstance(error, FileExistsError) and _answer(error) != "PreconditionFailed":
+            if not isinstance(error, FileExistsError) and answer(error) != "PreconditionFailed":
                 raise
             # A lost reply makes a retry meet our own file: then the bytes are ours.
             return bytes(self._fs.cat_file(self._full(path))) == data
         return True
 
     def _put_local(self, target: Path, data: bytes, *, exclusive: bool) -> bool:
-        _make_folder(target.parent)
+        make_folder(target.parent)
         beside = target.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             with beside.open("xb") as stream:
@@ -301,7 +207,7 @@ class FsspecStorage:
                 beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return True
 
     def exists(self, path: str) -> bool:  # noqa: D102 - see Storage
@@ -384,78 +290,3 @@ def _modified_at(info: Mapping[str, Any]) -> float | None:
                 with contextlib.suppress(ValueError):
                     return dt.datetime.fromisoformat(text).timestamp()
     return None
-
-
-_TRANSIENT = {
-    errno.EAGAIN,
-    errno.EBUSY,
-    errno.ECONNRESET,
-    errno.EHOSTUNREACH,
-    errno.EINTR,
-    errno.ENETUNREACH,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    getattr(errno, "EREMOTEIO", errno.ETIMEDOUT),  # s3fs's word for a 500; macOS does not have it
-}
-_TRANSIENT_ANSWERS = {"ConditionalRequestConflict", "InternalError", "RequestTimeout", "SlowDown"}
-_TRANSIENT_NAMES = ("ConnectionError", "ConnectionClosedError", "HTTPClientError", "TimeoutError")
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
-"""How filesystems say that they have no hard links (FAT, some network mounts)."""
-_HINTS = {
-    errno.ENOSPC: ("disk_full", "the disk is full: make room, then flush again"),
-    errno.EDQUOT: ("disk_full", "the quota is used up: make room, then flush again"),
-    errno.EROFS: ("read_only", "the folder is read-only: choose another, or open with read_only=True"),
-    errno.EACCES: ("no_permission", "no permission: check the folder's owner and mode"),
-    errno.EPERM: ("no_permission", "no permission: check the folder's owner and mode"),
-    errno.ENOENT: ("no_folder", "the bucket or folder is not there: make it first"),
-}
-
-
-def storage_error(verb: str, path: str, url: str, error: BaseException) -> StorageError:
-    """Build our error for what a filesystem raised; credentials are masked."""
-    number = getattr(error, "errno", None)
-    if number is None and isinstance(error, OSError):
-        named = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}
-        number = named.get(type(error))
-    code, hint = _HINTS.get(number or 0, ("storage", "the error that caused this one says more"))
-    names = [base.__name__ for base in type(error).__mro__]
-    if any("Credential" in name for name in names):
-        code, hint = "no_credentials", "give credentials by environment, profile or storage_options"
-    transient = (
-        number in _TRANSIENT
-        or _answer(error) in _TRANSIENT_ANSWERS
-        or any(name.endswith(_TRANSIENT_NAMES) for name in names)
-    )
-    found = mask_url(str(error)) or type(error).__name__
-    return StorageError(
-        f"{verb} {path!r} in {url} failed: {found}; {hint}",
-        code=code,
-        transient=transient,
-        path=path,
-        url=url,
-    )
-
-
-def _answer(error: BaseException) -> str | None:
-    """The code of an object store's refusal, where the client kept it in the cause of its own error."""
-    response = getattr(error.__cause__, "response", None)
-    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-    return {"412": "PreconditionFailed", "409": "ConditionalRequestConflict"}.get(code or "", code)
-
-
-def _make_folder(folder: Path) -> None:
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for made in reversed(missing):
-        made.mkdir(exist_ok=True)
-        _sync_folder(made.parent)  # else the folder, and what is put into it, may not outlive a power cut
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
