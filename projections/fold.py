@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import polars as pl
 
 from eventstore import EventStoreError, ProjectionError
+from eventstore.threads import settle
 from projections.deltas import Delta, KeyedDelta, ReadState, delta_of
 from projections.projection import Projection
 from projections.scratch import Scratch
@@ -94,6 +95,7 @@ def fold_events(
         if parts:
             deltas[one.name].add(pl.concat(parts).sort("position") if len(parts) > 1 else parts[0])
 
+    settle()
     with ThreadPoolExecutor(_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
         for batch, end in _ahead(_batches(store, needs, after=after, until=until, rows=batch_rows), ahead):
             by_kind = dict(pool.map(split, repeat(batch), needs))

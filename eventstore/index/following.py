@@ -43,6 +43,7 @@ from eventstore.log.journaled import Journaled
 from eventstore.log.reader import LogReader
 from eventstore.log.sequence import SealSequence
 from eventstore.segment import Segment
+from eventstore.threads import start_thread
 
 __all__ = ["LogFollower"]
 
@@ -427,8 +428,7 @@ class LogFollower:
             self._builder.join()
             behind = self._sequence.known().peaks.size - runs.position
         if behind >= _RUN_EVENTS or (behind and self.overlay.size_bytes >= _RUN_BYTES):
-            self._builder = threading.Thread(target=self._build, name="eventstore-index", daemon=True)
-            self._builder.start()
+            self._builder = start_thread(self._build, name="eventstore-index")
 
     def _build(self) -> None:
         try:

@@ -130,9 +130,10 @@ class RunRecords:
             self.size_bytes += sum(part.size_bytes for part in made)
 
     def _note_writers(self, batch: pa.RecordBatch) -> None:
-        places = pa.table({"writer": batch.column("writer"), "end": pc.add(batch.column("sequence"), 1)})
-        for last in places.group_by("writer", use_threads=False).aggregate([("end", "max")]).to_pylist():
-            self.writers[last["writer"]] = max(last["end_max"], self.writers.get(last["writer"], 0))
+        writers, sequences = batch.column("writer"), batch.column("sequence")
+        for writer in pc.unique(writers).to_pylist():
+            end = pc.max(sequences.filter(pc.equal(writers, writer))).as_py() + 1
+            self.writers[writer] = max(end, self.writers.get(writer, 0))
 
     def _take_handles(self, batch: pa.RecordBatch) -> None:
         of_handles = pc.is_in(batch.column("kind"), pa.array(sorted(HANDLE_KINDS)))

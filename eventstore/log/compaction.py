@@ -30,6 +30,7 @@ from eventstore.segment import (
     read_compacted,
     read_placed,
 )
+from eventstore.threads import settle
 
 __all__ = ["CompactionGoals", "CompactionPlan", "CompactionReport", "compact", "encode_compacted", "plan"]
 
@@ -292,6 +293,7 @@ class _Rows:
 
 def _ahead(make: Callable[[], Made | None]) -> Iterator[Made]:
     """Yield what `make` returns until it is None, each made in another thread while the last is used."""
+    settle()
     with ThreadPoolExecutor(1, thread_name_prefix="eventstore-ahead") as pool:
         waiting = pool.submit(make)
         while (made := waiting.result()) is not None:

@@ -21,6 +21,7 @@ from eventstore.log.cleaning import CleanPlan, CleanReport
 from eventstore.log.compaction import CompactionGoals, CompactionPlan, CompactionReport
 from eventstore.log.packing import pack
 from eventstore.log.sequence import SealSequence
+from eventstore.threads import start_thread
 
 __all__ = ["Maintenance"]
 
@@ -118,11 +119,7 @@ class Maintenance:
         try:
             plan = _step(compaction.plan(self._sequence.known().segments[-PASSING_WINDOW:], goals), most)
             if plan.groups:
-                step = threading.Thread(
-                    target=self._pass, args=(plan, goals), name="eventstore-compact", daemon=True
-                )
-                step.start()
-                self._thread = step
+                self._thread = start_thread(self._pass, plan, goals, name="eventstore-compact")
         except Exception as error:
             # Out of threads, or storage is away: the files wait.
             logger.warning("nothing was compacted in passing: %s", error)

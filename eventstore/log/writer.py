@@ -25,6 +25,7 @@ from eventstore.ids import WriterId, new_writer_id
 from eventstore.journal import Durability, Journal
 from eventstore.journal_folder import JournalFolder, Lock, boot_id
 from eventstore.segment import SegmentFile, encode_segment
+from eventstore.threads import start_thread
 from eventstore.value_store import ValueStore
 
 __all__ = ["Author", "Limits", "Writer", "encode_rows", "put_segment"]
@@ -388,9 +389,8 @@ class Writer:
         with self._append_lock:
             if self._timer is not None or self._closed or time.monotonic() < self._timer_after:
                 return
-            timer = threading.Thread(target=self._tick, name="eventstore-flush", daemon=True)
             try:
-                timer.start()
+                timer = start_thread(self._tick, name="eventstore-flush")
             except Exception as error:
                 # No more threads, or the interpreter is about to end: without one nothing is lost.
                 self._timer_after = time.monotonic() + (self._limits.seconds or 0.0)

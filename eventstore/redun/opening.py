@@ -27,6 +27,7 @@ from eventstore.redun.config import Settings
 from eventstore.redun.types import RedunTypes
 from eventstore.store import STATE_VARIABLE, EventStore, software_name
 from eventstore.store_file import open_store_file
+from eventstore.threads import settle
 from eventstore.value_store import RedunValueStore
 
 __all__ = ["OpenStore", "below", "open_for_redun"]
@@ -128,6 +129,7 @@ def open_for_redun(backend: Any, settings: Settings, registry: TypeRegistry, *, 
     NotFoundError
         There is no store, and none is to be made (code ``store_not_found``).
     """
+    settle()  # tasks run in threads, and import what they like
     here = _below.get()
     values = settings.value_store_path
     types = RedunTypes(

@@ -10,7 +10,7 @@ from eventstore.segment.compacted import (
 )
 from eventstore.segment.facts import KindCount, Segment, SegmentFile, WriterRun, combined
 from eventstore.segment.opening import check_bytes, damaged, digest_in, missing, store_id_in
-from eventstore.segment.own import describe, encode_segment, read_segment
+from eventstore.segment.own import count_kinds, describe, encode_segment, read_segment
 from eventstore.segment.placed import read_placed
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "WriterRun",
     "check_bytes",
     "combined",
+    "count_kinds",
     "damaged",
     "describe",
     "digest_in",

@@ -12,11 +12,11 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fork_kit import forked, status_of
 from redun import File, Scheduler, catch, task
 from redun.config import Config
 from redun.logging import logger as redun_logger
@@ -149,22 +149,6 @@ def live(place: Path, number: int, deadline: float) -> None:
     os.write(report, b'"done"\n')
 
 
-def fork(action: Callable[[], None]) -> int:
-    """Do it in a new process, which exits with 0 if it does not raise."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        action()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def _wait_for(report: Path, dice: random.Random) -> None:
     """Wait for the moment to kill: seldom while it opens the store, mostly amid what it runs and records."""
     jobs = 0 if dice.random() < 0.2 else dice.randrange(1, 30)
@@ -181,22 +165,21 @@ def campaign(place: Path, seconds: float, survivors: int = 4) -> int:
     deadline = time.monotonic() + seconds
     dice = random.Random(seconds)
     living = [
-        fork(lambda number=number: live(place, number, deadline))  # type: ignore[misc]
+        forked(lambda number=number: live(place, number, deadline))  # type: ignore[misc]
         for number in range(survivors)
     ]
     kills = 0
     while time.monotonic() < deadline:
         number = 100 + kills
-        child = fork(lambda: live(place, number, deadline + 60))  # noqa: B023 - it is called at once
+        child = forked(lambda: live(place, number, deadline + 60))  # noqa: B023 - it is called at once
         _wait_for(place / f"report-{number}", dice)
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+        if status_of(child) != -signal.SIGKILL:
             raise SystemExit("the scheduler that was to be killed had ended by itself")
         kills += 1
     for child in living:
-        _, status = os.waitpid(child, 0)
-        if os.waitstatus_to_exitcode(status) != 0:
+        status = status_of(child)
+        if status:
             raise SystemExit(f"a scheduler that was left alone ended with {status}")
     return kills
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import os
 import shutil
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from faults_kit import CHANGING, HARMLESS, WITH_HALVES
+from fork_kit import forked, status_of
 from store_kit import beat, beats, names, open_store, value
 
 from eventstore import CompactionGoals, EventStore, IntegrityError, StorageError, layout
@@ -123,14 +123,7 @@ def _sweep(
 
 def _kill(place: Path, plan: FaultPlan) -> None:
     plan.act = Act.KILL
-    child = os.fork()
-    if child == 0:
-        try:
-            _run(place, plan)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == KILLED
+    assert status_of(forked(lambda: _run(place, plan))) == KILLED
 
 
 @pytest.mark.parametrize("when", [When.AFTER, When.TORN])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import traceback
 from pathlib import Path
 
 import pytest
 from faults_kit import Acknowledged, Place, check_afterwards, run_scenario, worth_striking
+from fork_kit import forked, status_of
 
 from eventstore.testing import KILLED, Act, FaultPlan, When
 
@@ -16,22 +16,12 @@ from eventstore.testing import KILLED, Act, FaultPlan, When
 def _run_in_child(place: Place, plan: FaultPlan) -> tuple[int, Acknowledged]:
     """Run the scenario in a forked child; returns how it ended, and what it was told until then."""
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            told = Acknowledged(tell=lambda line: os.write(writing, line.encode()))
-            run_scenario(place, plan, told)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+    told = Acknowledged(tell=lambda line: os.write(writing, line.encode()))
+    child = forked(lambda: run_scenario(place, plan, told))
     os.close(writing)
     with os.fdopen(reading) as pipe:
         heard = pipe.read()
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), Acknowledged.heard(heard)
+    return status_of(child), Acknowledged.heard(heard)
 
 
 @pytest.mark.parametrize("when", When)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from faults_kit import CHANGING, worth_striking
+from fork_kit import forked, status_of
 from store_kit import beats, open_store
 
 from eventstore import EventStore, StateError, StorageError
@@ -157,15 +157,11 @@ def test_a_kill_at_any_operation_leaves_nothing_out(log: Path, tmp_path: Path, w
         place = shutil.copytree(log, folder / "store")
         handler = Handler(folder / "taken")
         where = f"killed {when} operation {at}, {name}"
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                with _with_faults(place, FaultPlan(at, when=when, act=Act.KILL)) as store:
-                    _scenario(store, handler)
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == KILLED, where
+
+        def run(place: Path = place, at: int = at, handler: Handler = handler) -> None:
+            with _with_faults(place, FaultPlan(at, when=when, act=Act.KILL)) as store:
+                _scenario(store, handler)
+
+        assert status_of(forked(run)) == KILLED, where
         _check_afterwards(place, handler, where)
         shutil.rmtree(folder)

@@ -25,6 +25,7 @@ from eventstore.segment import (
     KindCount,
     Segment,
     check_bytes,
+    count_kinds,
     damaged,
     missing,
     read_placed,
@@ -42,8 +43,7 @@ class _Facts:
     times: list[int] = field(default_factory=list)
 
     def add(self, table: pa.Table) -> None:
-        for row in table.group_by(["kind", "version"]).aggregate([([], "count_all")]).to_pylist():
-            self.kinds[row["kind"], row["version"]] += row["count_all"]
+        self.kinds += count_kinds(table)
         self.times.extend(pc.min_max(table["recorded_at"].cast(pa.int64())).as_py().values())
 
     def are_those_of(self, segment: Segment) -> bool:
