@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Child", "Row", "Times", "interleave", "machine", "rate", "report", "run_child"]
+__all__ = ["Child", "Row", "Times", "interleave", "machine", "own_bytes", "rate", "report", "run_child"]
 
 _PEAK = "VmHWM:"
 
@@ -121,10 +121,19 @@ def _serve(function: str, arguments: str) -> None:
     print(json.dumps({"result": result, "seconds": seconds, "peak_bytes": _peak_bytes()}))
 
 
+def own_bytes() -> int:
+    """Return the memory that is this process' own, without the files that it maps; 0 where nobody says."""
+    return _status("RssAnon:")
+
+
 def _peak_bytes() -> int:
     # Not ru_maxrss: after a fork it starts from the parent's memory.
+    return _status(_PEAK)
+
+
+def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(_PEAK):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     return 0
 
