@@ -101,7 +101,8 @@ class Tagging:
     def current(self, entity_id: str) -> list[TagFacts]:
         """Return the current tags of an entity, sorted by key and value."""
         lookup = self._recorder.lookup
-        tags = [tag for tag in lookup.tags_of(entity_id) if not lookup.is_superseded(tag.tag_hash)]
+        found = lookup.tags_of(entity_id)
+        tags = [tag for tag in found if not lookup.is_superseded(tag.tag_hash, look=False)]
         return sorted(tags, key=lambda tag: (tag.key, tag.value, tag.tag_hash))
 
     def _editor(self) -> TagEditor:

@@ -224,9 +224,12 @@ class HistoryIndex:
                 found.setdefault(tag_hash, TagFacts(tag_hash, entity_type, entity, *rest))
         return list(found.values())
 
-    def is_superseded(self, tag_hash: str) -> bool:
-        """Whether some tag stands in place of this one, which itself need not be recorded."""
-        return bool(self._all(Family.SUPERSEDED, tag_hash))
+    def is_superseded(self, tag_hash: str, *, look: bool = True) -> bool:
+        """Whether some tag stands in place of this one, which itself need not be recorded.
+
+        `look` as in `evaluation`.
+        """
+        return bool(self._all(Family.SUPERSEDED, tag_hash, look=look))
 
     def superseded_by(self, tag_hash: str) -> list[str]:
         """Return the hashes of the tags that stand in place of this one, sorted."""
@@ -237,7 +240,7 @@ class HistoryIndex:
         current = [
             CurrentTag(tag.tag_hash, tag.entity_type, tag.entity_id, tag.key, tag.value)
             for tag in self.tags_of(entity_id)
-            if not self.is_superseded(tag.tag_hash)
+            if not self.is_superseded(tag.tag_hash, look=False)
         ]
         return sorted(current, key=lambda tag: (tag.key, tag.value, tag.tag_hash))
 

@@ -25,8 +25,9 @@ from tools.bench.measure import Child, Row, Times, interleave, own_bytes, run_ch
 __all__: list[str] = []
 
 MB = 1_000_000
-RECORDED = (10_000, 100_000)
-"""Jobs after which the memory of a recording process is looked at."""
+RECORDED = (20_000, 100_000)
+"""Jobs up to which a recording process' memory is looked at: first so many that its index came to disk
+several times, then five times as many."""
 _AT_ONCE = 1_000
 MOST_SECONDS = 0.5
 MOST_MB = 300
@@ -83,7 +84,7 @@ def remembered(folder: str, state: str, files: str, seed: int, count: int) -> in
 
 @benchmark("opening", "a long history opened in a new process, its index made, memory; --size counts jobs")
 def opening(settings: Settings) -> list[Row]:
-    """Open to the first answer, the index from nothing, and recording 10,000 and 100,000 jobs."""
+    """Open to the first answer, the index from nothing, and recording 20,000 and 100,000 jobs."""
     return [*_opened(settings), *_recording(settings)]
 
 
