@@ -34,7 +34,8 @@ class Bell:
 
     # One for each file: closing any descriptor of a file lets go of all its locks in this process.
     _known: ClassVar[dict[str, Bell]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
+    # Taken again by its own thread where the garbage collector closes a store amid a call.
+    _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,7 +93,7 @@ class Bell:
     def forget(cls) -> None:
         """Drop what a fork has copied: the locks are the parent's, and so are the numbers."""
         cls._known = {}
-        cls._lock = threading.Lock()
+        cls._lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=Bell.forget)

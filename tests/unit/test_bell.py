@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,19 @@ def test_a_bell_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     after = Bell.of(path)
     assert after is not None
     assert after is not before
+
+
+def test_a_finalizer_may_give_a_number_back_amid_any_call(tmp_path: Path) -> None:
+    """The garbage collector may close a store while the same thread is at a bell: nobody waits for itself."""
+    bell = Bell.of(tmp_path / "bell")
+    assert bell is not None
+    ringer = bell.ringer()
+
+    def finalize_amid() -> None:
+        with Bell._lock:
+            ringer.close()
+
+    thread = threading.Thread(target=finalize_amid, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
