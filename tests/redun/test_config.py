@@ -21,8 +21,8 @@ from eventstore.redun.config import Settings, is_store_url, store_url
     ("db_uri", "expected"),
     [
         ("history", True),
-        ("/srv/history", True),
-        ("file:///srv/history", True),
+        ("/somewhere/history", True),
+        ("file:///somewhere/history", True),
         ("s3://bucket/history", True),
         ("memory://name", True),
         ("sqlite:///redun.db", False),
@@ -41,9 +41,9 @@ def test_whose_url(db_uri: str, expected: bool) -> None:
     [
         ("history", "{cwd}/history"),
         ("../history", "{parent}/history"),
-        ("/srv/history/", "/srv/history"),
-        ("file:///srv/history", "/srv/history"),
-        ("file://////srv/history", "/srv/history"),
+        ("/somewhere/history/", "/somewhere/history"),
+        ("file:///somewhere/history", "/somewhere/history"),
+        ("file://////somewhere/history", "/somewhere/history"),
         ("sqlite:///some/redun.db", "{cwd}/some/redun.db"),
         ("sqlite:////some/redun.db", "/some/redun.db"),
         ("s3://bucket/history", "s3://bucket/history"),
@@ -62,9 +62,9 @@ def test_urls_as_given(db_uri: str, expected: str) -> None:
         ("history", "{config}/history"),
         ("./history", "{config}/history"),
         ("../history", "{project}/history"),
-        ("/srv/history", "/srv/history"),
-        ("file:///srv/history", "/srv/history"),
-        ("file:////srv/history", "/srv/history"),
+        ("/somewhere/history", "/somewhere/history"),
+        ("file:///somewhere/history", "/somewhere/history"),
+        ("file:////somewhere/history", "/somewhere/history"),
         ("s3://bucket/history", "s3://bucket/history"),
         ("${PLACE}/history", "/place/history"),
     ],
@@ -223,5 +223,5 @@ def test_expanded_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_no_file_beside_a_url(tmp_path: Path) -> None:
     """A configuration that comes from no file counts as it is."""
-    section: dict[str, Any] = {"db_uri": "/srv/history", "config_dir": str(tmp_path)}
-    assert Settings.read(section).url == "/srv/history"
+    section: dict[str, Any] = {"db_uri": "/somewhere/history", "config_dir": str(tmp_path)}
+    assert Settings.read(section).url == "/somewhere/history"
