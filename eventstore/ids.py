@@ -14,7 +14,16 @@ from typing import NewType
 
 from eventstore.errors import InvalidEventError
 
-__all__ = ["WRITER_PATTERN", "Digest", "EventId", "Position", "WriterId", "check_writer_id", "new_writer_id"]
+__all__ = [
+    "WRITER_PATTERN",
+    "Digest",
+    "EventId",
+    "Position",
+    "WriterId",
+    "check_writer_id",
+    "is_digest",
+    "new_writer_id",
+]
 
 Position = NewType("Position", int)
 """Where a sealed event stands in the log: 0 for the first, dense, never reused."""
@@ -31,12 +40,18 @@ WRITER_PATTERN = f"[0-7][{_ALPHABET}]{{25}}"
 
 _WRITER = re.compile(WRITER_PATTERN)
 _NUMBER = re.compile("0|[1-9][0-9]{0,18}")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def new_writer_id() -> WriterId:
     """Return an id that no other writer has: time-ordered, 80 random bits (the layout of a ULID)."""
     number = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10), "big")
     return WriterId("".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)))
+
+
+def is_digest(found: object) -> bool:
+    """Whether something that was read is a `Digest`."""
+    return isinstance(found, str) and _DIGEST.fullmatch(found) is not None
 
 
 def check_writer_id(text: str) -> WriterId:

@@ -159,6 +159,8 @@ def _manifest(store: Store, recipe: Projection, position: int, run: Run) -> Mani
         projection=recipe.name,
         version=recipe.version,
         position=position,
+        seal=0,
+        seal_digest="",
         store_id=store.store_id,
         key=recipe.key,
         columns=columns_of(recipe),

@@ -29,7 +29,7 @@ from projections.projection import Projection
 from projections.registry import ProjectionRegistry
 from projections.run import Place, Run, RunWriter, read_chunks
 from projections.scratch import Scratch
-from projections.snapshot import Snapshot, find_snapshot, publish
+from projections.snapshot import Head, Log, Snapshot, find_snapshot, publish
 from projections.view import whole_state
 
 __all__ = ["SCRATCH", "Head", "Merge", "Store", "advance_delta", "rebuild", "refresh"]
@@ -48,15 +48,7 @@ _TIER = 4
 _THREADS = 2
 
 
-class Head(Protocol):
-    """The newest sealed state of the log."""
-
-    @property
-    def size(self) -> int:
-        """Number of sealed events."""
-
-
-class Store(Place, EventSource, Protocol):
+class Store(Log, EventSource, Protocol):
     """What of a store building needs; `eventstore.EventStore` has it."""
 
     @property
@@ -108,14 +100,14 @@ def rebuild(
     """
     recipes = registry.select(names)
     _check_writable(store)
-    position = store.head().size
+    head = store.head()
     newest = {one.name: _newest(store, one) for one in recipes}
     return _advance(
         store,
         recipes,
         dict.fromkeys(newest),
         newest,
-        position,
+        head,
         progress,
         merge="all",
         memory_bytes=memory_bytes,
@@ -158,17 +150,17 @@ def refresh(
 def _refresh(
     store: Store, recipes: Sequence[Projection], merge: Merge, progress: Progress | None, memory_bytes: int
 ) -> dict[str, Snapshot]:
-    position = store.head().size
+    head = store.head()
     bases = {one.name: _newest(store, one) for one in recipes}
     fresh: dict[str, Snapshot] = {}
     stale = []
     for one in recipes:
         base = bases[one.name]
-        if base is None or base.position < position or (merge == "all" and not base.manifest.is_whole):
+        if base is None or base.position < head.size or (merge == "all" and not base.manifest.is_whole):
             stale.append(one)
         else:
             fresh[one.name] = base
-    made = _advance(store, stale, bases, bases, position, progress, merge=merge, memory_bytes=memory_bytes)
+    made = _advance(store, stale, bases, bases, head, progress, merge=merge, memory_bytes=memory_bytes)
     return {one.name: (fresh | made)[one.name] for one in recipes}
 
 
@@ -201,13 +193,14 @@ def _advance(
     recipes: Sequence[Projection],
     bases: Mapping[str, Snapshot | None],
     newest: Mapping[str, Snapshot | None],
-    position: int,
+    head: Head,
     progress: Progress | None,
     *,
     merge: Merge,
     memory_bytes: int,
 ) -> dict[str, Snapshot]:
     """Fold what is new behind `bases` and publish; `newest` are what the new snapshots replace."""
+    position = head.size
     groups: dict[int, list[Projection]] = {}
     for one in recipes:
         base = bases[one.name]
@@ -246,7 +239,7 @@ def _advance(
         for one in recipes:
             # From here on a manifest may be visible, even if its storage says that it failed.
             written.pop(one.name, None)
-            snapshots[one.name] = publish(store, one, position, made[one.name], newest[one.name])
+            snapshots[one.name] = publish(store, one, head, made[one.name], newest[one.name])
     return snapshots
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import polars as pl
 
+from eventstore.ids import is_digest
 from eventstore.layout import parse_run_name
 from projections.projection import Projection
 from projections.run import Run, RunFile
 
 __all__ = ["MANIFEST_FORMAT", "Manifest", "Retired", "columns_of", "made_by"]
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Manifest:
     projection: str
     version: int
     position: int
+    seal: int
+    """The number of the seal with which the log ended at `position`; 0 where nothing was sealed."""
+    seal_digest: str
     store_id: str
     key: tuple[str, ...]
     columns: tuple[tuple[str, str], ...]
@@ -83,6 +87,8 @@ class Manifest:
                 "retired": tuple(Retired(_run(one["run"]), one["at"]) for one in found["retired"]),
             }
         )
+        if type(made.seal) is not int or not is_digest(made.seal_digest):
+            raise ValueError(f"a seal expected, found {made.seal!r} with {made.seal_digest!r}")
         if [one.first for one in made.runs[:1]] != [0] or not made.runs[0].is_finished:
             raise ValueError("a first run from position 0 on expected")
         end = 0
@@ -103,7 +109,7 @@ _RUN_FIELDS = {field.name for field in fields(Run)}
 def _run(found: dict[str, Any]) -> Run:
     files = tuple(RunFile(**file) for file in found["files"])
     for file in files:
-        if len(file.sha256) != 64 or not set(file.sha256) <= set("0123456789abcdef"):
+        if not is_digest(file.sha256):
             raise ValueError(f"a SHA-256 expected, found {file.sha256!r}")
         if file.role not in ("state", "table"):
             raise ValueError(f"a role expected, found {file.role!r}")

@@ -23,7 +23,7 @@ from eventstore.layout import (
 )
 from projections.builder import Store
 from projections.manifest import Manifest
-from projections.snapshot import KEPT_MANIFESTS, RUN_GRACE
+from projections.snapshot import KEPT_MANIFESTS, RUN_GRACE, is_of_log
 
 __all__ = ["ORPHAN_GRACE", "Leftover", "plan_prune", "prune"]
 
@@ -46,7 +46,8 @@ def plan_prune(store: Store, *, now: dt.datetime | None = None) -> list[Leftover
     """Return the files of tables that nobody needs any more; nothing is changed.
 
     These are: all of an older version of a recipe where a newer one was built; manifests but the newest
-    three; runs that were replaced an hour ago; and runs that no manifest names and that are a day old.
+    three, and those of a log that went on differently (it was restored from an older copy); runs that were
+    replaced an hour ago; and runs that no manifest names and that are a day old.
 
     Parameters
     ----------
@@ -115,8 +116,13 @@ def _manifests(store: Store, name: str, version: int) -> Iterator[tuple[str, int
 def _of_version(store: Store, name: str, version: int, now: dt.datetime) -> Iterator[Leftover]:
     named: set[str] = set()
     due: dict[str, str] = {}
-    for number, (path, size, manifest) in enumerate(_manifests(store, name, version)):
-        if number >= KEPT_MANIFESTS:
+    kept = 0
+    for path, size, manifest in _manifests(store, name, version):
+        if not is_of_log(store, manifest):
+            yield Leftover(path, size, "it tells of a log that went on differently")
+            continue
+        kept += 1
+        if kept > KEPT_MANIFESTS:
             yield Leftover(path, size, f"there are {KEPT_MANIFESTS} newer snapshots")
             continue
         named.update(run.name for run in manifest.runs)

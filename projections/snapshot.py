@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import polars as pl
 
@@ -23,9 +24,12 @@ from projections.run import Place, Role, Run, remove_run
 __all__ = [
     "KEPT_MANIFESTS",
     "RUN_GRACE",
+    "Head",
+    "Log",
     "Snapshot",
     "find_older",
     "find_snapshot",
+    "is_of_log",
     "list_snapshots",
     "open_snapshot",
     "publish",
@@ -40,6 +44,29 @@ RUN_GRACE = dt.timedelta(hours=1)
 _MOST_REVISIONS = 1_000
 _LOOKS = 3
 """How often manifests are listed anew when those that were listed are gone."""
+
+
+class Head(Protocol):
+    """Where the sealed log ends, or ended; `eventstore.log.sequence.Head` is one."""
+
+    @property
+    def size(self) -> int:
+        """Number of sealed events."""
+
+    @property
+    def number(self) -> int:
+        """The newest seal's number; 0 where there is none."""
+
+    @property
+    def digest(self) -> str:
+        """The newest seal's digest."""
+
+
+class Log(Place, Protocol):
+    """What of a store is needed to tell its snapshots from those of another history."""
+
+    def head_at(self, number: int) -> Head | None:
+        """Return where the log ended with seal `number`; None if it has no such seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +158,7 @@ def list_snapshots(store: Place, recipe: Projection, *, until: int | None = None
 
 
 def find_snapshot(
-    store: Place, recipe: Projection, *, until: int | None = None, verify: bool = True
+    store: Log, recipe: Projection, *, until: int | None = None, verify: bool = True
 ) -> Snapshot | None:
     """Return the newest whole snapshot, at most at position `until`; None if there is none at all.
 
@@ -168,7 +195,7 @@ def find_snapshot(
 
 
 def open_snapshot(
-    store: Place, recipe: Projection, position: int, revision: int, *, any_columns: bool = False
+    store: Log, recipe: Projection, position: int, revision: int, *, any_columns: bool = False
 ) -> Snapshot:
     """Open the snapshot with this manifest; of its files, local ones are looked for.
 
@@ -191,7 +218,7 @@ def open_snapshot(
     return snapshot
 
 
-def _open(store: Place, recipe: Projection, position: int, revision: int, *, any_columns: bool) -> Snapshot:
+def _open(store: Log, recipe: Projection, position: int, revision: int, *, any_columns: bool) -> Snapshot:
     path = manifest_path(recipe.name, recipe.version, position, revision)
     raw = store.storage.read(path)
     try:
@@ -206,6 +233,13 @@ def _open(store: Place, recipe: Projection, position: int, revision: int, *, any
     ):
         if expected != found:
             raise recipe.damaged("foreign_snapshot", path, f"{name} {expected}", f"{name} {found}")
+    if not is_of_log(store, manifest):
+        raise recipe.damaged(
+            "foreign_snapshot",
+            path,
+            f"seal {manifest.seal} of this log, at position {position}",
+            f"another one, with digest {manifest.seal_digest}, as when the log was restored from a copy",
+        )
     if not any_columns and (manifest.key, manifest.columns) != (recipe.key, columns_of(recipe)):
         raise recipe.damaged(
             "recipe_changed",
@@ -216,7 +250,14 @@ def _open(store: Place, recipe: Projection, position: int, revision: int, *, any
     return Snapshot(recipe, manifest, revision, store.storage)
 
 
-def find_older(store: Place, recipe: Projection, *, verify: bool = True) -> Snapshot | None:
+def is_of_log(store: Log, manifest: Manifest) -> bool:
+    """Whether a manifest tells of the log that is here, which may have gone on from an older copy."""
+    head = store.head_at(manifest.seal)
+    said = manifest.position, manifest.seal_digest
+    return head is not None and (head.size, head.digest) == said
+
+
+def find_older(store: Log, recipe: Projection, *, verify: bool = True) -> Snapshot | None:
     """Return the newest whole snapshot of an older version of a recipe, whatever its key and columns are."""
     for position, revision in list_snapshots(store, recipe):
         try:
@@ -230,12 +271,14 @@ def find_older(store: Place, recipe: Projection, *, verify: bool = True) -> Snap
 
 
 def publish(
-    store: Place, recipe: Projection, position: int, runs: Sequence[Run], before: Snapshot | None
+    store: Log, recipe: Projection, head: Head, runs: Sequence[Run], before: Snapshot | None
 ) -> Snapshot:
-    """Make `runs` the table at `position`.
+    """Make `runs` the table at `head`.
 
     Parameters
     ----------
+    head
+        Where the log ended when it was folded.
     before
         The snapshot that it goes on from; what it no longer uses of that one's runs is retired.
     """
@@ -243,22 +286,30 @@ def publish(
     kept = {run.name for run in runs}
     retired = {one.run.name: one for one in before.manifest.retired} if before else {}
     due = [one for one in retired.values() if one.is_due(now - RUN_GRACE)]
-    listed = list_snapshots(store, recipe)
+    everything = list_snapshots(store, recipe)
+    foreign = [one for one in everything if one[0] > head.size and _is_foreign(store, recipe, *one)]
+    listed = [one for one in everything if one not in foreign]
     if due:
         # A manifest that stays is to be whole: it serves when a newer one is damaged.
         staying = [_read(store, recipe, *one) for one in listed[: KEPT_MANIFESTS - 1]]
         needed = {run.name for manifest in staying if manifest for run in manifest.runs}
         due = [one for one in due if one.run.name not in needed]
     # Manifests that go take with them the knowledge of runs that only they name.
-    leaving = [_read(store, recipe, *one) for one in listed[KEPT_MANIFESTS - 1 :]]
-    for manifest in (before.manifest if before else None, *leaving):
+    leaving = listed[KEPT_MANIFESTS - 1 :]
+    gone_with = [
+        *(_read(store, recipe, *one) for one in leaving),
+        *(_decoded(store, recipe, *one) for one in foreign),
+    ]
+    for manifest in (before.manifest if before else None, *gone_with):
         for run in (*manifest.runs, *(one.run for one in manifest.retired)) if manifest else ():
             retired.setdefault(run.name, Retired(run, now.isoformat()))
     gone = {one.run.name for one in due}
     manifest = Manifest(
         projection=recipe.name,
         version=recipe.version,
-        position=position,
+        position=head.size,
+        seal=head.number,
+        seal_digest=head.digest,
         store_id=store.store_id,
         key=recipe.key,
         columns=columns_of(recipe),
@@ -267,8 +318,8 @@ def publish(
         made_at=now.isoformat(),
         made_by=made_by(),
     )
-    snapshot = _put(store, recipe, manifest, listed)
-    for old in listed[KEPT_MANIFESTS - 1 :]:
+    snapshot = _put(store, recipe, manifest, everything)
+    for old in (*leaving, *foreign):
         store.storage.delete(manifest_path(recipe.name, recipe.version, *old))
     for one in due:
         if one.run.name not in kept:
@@ -276,11 +327,27 @@ def publish(
     return snapshot
 
 
-def _read(store: Place, recipe: Projection, position: int, revision: int) -> Manifest | None:
+def _read(store: Log, recipe: Projection, position: int, revision: int) -> Manifest | None:
     try:
         return _open(store, recipe, position, revision, any_columns=True).manifest
     except (NotFoundError, ProjectionError):
         return None
+
+
+def _decoded(store: Log, recipe: Projection, position: int, revision: int) -> Manifest | None:
+    """Return a manifest of this store, of whichever history; None if it is gone or damaged."""
+    try:
+        raw = store.storage.read(manifest_path(recipe.name, recipe.version, position, revision))
+        manifest = Manifest.decode(raw)
+    except (NotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return manifest if manifest.store_id == store.store_id else None
+
+
+def _is_foreign(store: Log, recipe: Projection, position: int, revision: int) -> bool:
+    """Whether a manifest beyond our head is of another history; if not, someone was faster than we."""
+    manifest = _decoded(store, recipe, position, revision)
+    return manifest is not None and not is_of_log(store, manifest)
 
 
 def _put(store: Place, recipe: Projection, manifest: Manifest, listed: Sequence[tuple[int, int]]) -> Snapshot:

@@ -136,10 +136,5 @@ def _handles_in(
 def is_of_chain(sequence: SealSequence, mark: str) -> bool:
     """Whether a mark, the number and digest of a seal, is of this chain."""
     number, _, digest = mark.partition(" ")
-    now = sequence.known()
-    if not number.isdecimal() or int(number) > now.number:
-        return False
-    if int(number) == now.number:
-        return digest == now.digest
-    found = sequence.files.read(int(number))
-    return found is not None and found[0] == digest
+    head = sequence.head_at(int(number)) if number.isdecimal() else None
+    return head is not None and head.digest == digest

@@ -27,16 +27,22 @@ from eventstore.segment import Segment, missing
 __all__ = ["Head", "SealSequence"]
 
 _MOST_RACES = 1000
+_MOST_HEADS = 1_000
+"""So many earlier heads are kept in memory, so that each is read once."""
 _AWAKE_SECONDS = 60.0
 """How long after a look at the head its successor cannot have come and gone into an archive; see `clean`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the sealed log ends: `size` events, the newest seal's `number` (0: none) and tree `root`."""
+    """Where the sealed log ends.
+
+    `size` events; the newest seal's `number` (0 where there is none) and `digest`; the `root` of the tree.
+    """
 
     size: int
     number: int
+    digest: Digest
     root: bytes
 
 
@@ -77,6 +83,7 @@ class SealSequence:
         self._now: Snapshot | None = None
         self._looked_at = float("-inf")
         self._searched = False
+        self._heads: dict[int, Head] = {}
         self._unsealed = UnsealedSegments(storage, store_id=store_id, clock=clock)
         self.files = SealFiles(storage, store_id=store_id)
         """The files of the chain."""
@@ -130,6 +137,40 @@ class SealSequence:
     def head(self) -> Head:
         """Return where the sealed log ends now."""
         return _head(self.refresh())
+
+    def head_at(self, number: int) -> Head | None:
+        """Return where the log ended with seal `number`; None if the chain has no such seal.
+
+        Raises
+        ------
+        IntegrityError
+            That seal is damaged or missing.
+        """
+        now = self.known()
+        if number > now.number:
+            now = self.refresh()
+        if number == now.number:
+            return _head(now)
+        if not 0 <= number < now.number:
+            return None
+        with self._lock:
+            found = self._heads.get(number)
+        if found is None:
+            found = self._read_head(number)
+            with self._lock:
+                if len(self._heads) >= _MOST_HEADS:
+                    self._heads.clear()
+                self._heads[number] = found
+        return found
+
+    def _read_head(self, number: int) -> Head:
+        if not number:
+            return _head(Snapshot(self._store_id))
+        read = self.files.read(number)
+        if read is None:
+            raise missing_seal(number, self._storage.url)
+        digest, seal = read
+        return Head(seal.size, number, digest, seal.root)
 
     def sealed_end(self, writer: str) -> int:
         """One past the last sealed sequence of `writer`, as of the last refresh."""
@@ -366,4 +407,4 @@ class SealSequence:
 
 
 def _head(now: Snapshot) -> Head:
-    return Head(now.peaks.size, now.number, now.peaks.root())
+    return Head(now.peaks.size, now.number, now.digest, now.peaks.root())

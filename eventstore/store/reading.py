@@ -50,6 +50,20 @@ class Reading:
         """Return where the sealed log ends now."""
         return self._sequence.head()
 
+    def head_at(self, number: int) -> Head | None:
+        """Return where the log ended with seal `number`; None if the chain has no such seal.
+
+        What was derived from the log keeps the number and digest of the seal that it reached; by this it is
+        told from what was derived before the log was restored from an older copy and went on differently.
+
+        Raises
+        ------
+        IntegrityError
+            That seal is damaged or missing.
+        """
+        self._check_open()
+        return self._sequence.head_at(number)
+
     def read(
         self,
         *,

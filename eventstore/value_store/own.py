@@ -20,7 +20,7 @@ from eventstore.codec.compression import (
 )
 from eventstore.errors import EventStoreError, IntegrityError, InvalidEventError, NotFoundError
 from eventstore.filesystem import Storage
-from eventstore.ids import Digest
+from eventstore.ids import Digest, is_digest
 
 __all__ = ["DICTIONARY_BYTES", "DICTIONARY_LIMIT", "ValueStore", "missing_value"]
 
@@ -263,7 +263,7 @@ def missing_value(storage: Storage, path: str) -> NotFoundError:
 
 def _checked(digest: str) -> Digest:
     """Refuse what is no digest before it becomes a path."""
-    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+    if not is_digest(digest):
         raise InvalidEventError(
             f"a SHA-256 of 64 lower-case hex characters was expected, found {digest[:80]!r}; a value "
             "is asked for by the `data_digest` of its event",

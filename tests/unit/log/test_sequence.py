@@ -79,6 +79,20 @@ def test_an_empty_log_has_the_empty_head(storage: FsspecStorage) -> None:
     assert storage.files("seals") == []
 
 
+def test_every_head_that_there_was_is_known_by_its_number(storage: FsspecStorage) -> None:
+    """From number 0 to what others sealed meanwhile; of what is not there, nothing is said."""
+    ours = _sequence(storage)
+    heads = [ours.head()]
+    others = _sequence(storage)
+    for number in range(5):
+        _put(storage, "xy", first=2 * number)
+        heads.append(others.seal())
+    assert [ours.head_at(number) for number in range(6)] == heads
+    assert [(head.size, head.number) for head in heads] == [(2 * number, number) for number in range(6)]
+    assert len({head.digest for head in heads}) == len({head.root for head in heads}) == 6
+    assert ours.head_at(-1) is ours.head_at(6) is None
+
+
 def test_segments_are_placed_by_time_and_each_writer_in_its_order(storage: FsspecStorage) -> None:
     """Time comes first, then the writer's id; a writer's own segments never change places."""
     late = _put(storage, "cd", at=3_000_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,24 @@ def test_a_read_only_store_is_not_pruned(store: EventStore, tmp_path: Path) -> N
         with pytest.raises(StateError) as caught:
             prune(reader, [])
         assert caught.value.code == "read_only"
+
+
+def test_snapshots_of_a_lost_history_go(store: EventStore, tmp_path: Path) -> None:
+    """After the log was restored from a copy and went on, only tables of what it is now are needed."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "store", copy)
+    store.append(*jobs(20, 25))
+    store.seal()
+    refresh(store, ["jobs"])
+    folder = manifest_folder("jobs", 1)
+    [lost] = [entry.path for entry in store.storage.files(folder) if not (copy / entry.path).exists()]
+    store.close()
+    shutil.copytree(tmp_path / "store" / "projections", copy / "projections", dirs_exist_ok=True)
+    with open_store(copy) as restored:
+        restored.append(*jobs(30, 40))
+        restored.seal()
+        plan = plan_prune(restored)
+        assert [one.path for one in plan] == [lost]
+        assert "went on differently" in plan[0].reason
+        prune(restored, plan)
+        assert open_tables(restored, fresh="sealed")["jobs"].collect().height == 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -251,3 +252,36 @@ def test_another_publishes_between_fold_and_publish(
             assert_tables(slow, open_tables(slow, ["jobs"]))
             add(slow, *jobs(slow.head().size, slow.head().size + 1))
             refresh(slow, ["jobs"])
+
+
+# a log that was restored from a copy ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [1, 9, 30], ids=["shorter", "as long", "longer"])
+def test_tables_of_a_lost_history_are_not_believed(tmp_path: Path, more: int, caplog: Any) -> None:
+    """The log was restored from an older copy and went on differently; its tables were not restored."""
+    place, copy = tmp_path / "store", tmp_path / "copy"
+    with open_store(place) as store:
+        add(store, *jobs(0, 20), ended(1))
+        refresh(store)
+    shutil.copytree(place, copy)
+    with open_store(place) as store:
+        add(store, *jobs(100, 109), ended(2))
+        refresh(store)
+    shutil.copytree(place / "projections", copy / "projections", dirs_exist_ok=True)
+    with open_store(copy, state_dir=tmp_path / "elsewhere") as store:
+        add(store, *jobs(200, 200 + more), ended(3))
+        for fresh in ("snapshot", "sealed", "tail"):
+            with open_tables(store, fresh=fresh) as tables:
+                assert_tables(store, tables)
+        assert "restored from a copy" in caplog.text
+        with open_tables(store, at=21 + more) as tables:
+            assert_tables(store, tables, 21 + more)
+        made = refresh(store)
+        assert {one.position for one in made.values()} == {store.head().size}
+        for one in default_projections:
+            newest = find_snapshot(store, one)
+            assert newest is not None
+            assert (newest.position, newest.set_aside) == (store.head().size, ())
+        with open_tables(store) as tables:
+            assert_tables(store, tables)

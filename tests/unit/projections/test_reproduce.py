@@ -90,6 +90,6 @@ def test_a_table_that_says_something_else_is_found(store: EventStore) -> None:
     writer = RunWriter(store, recipe, first=0, until=40)
     (state,) = snapshot.scan(snapshot.manifest.runs[0], "state").collect().iter_slices(40)
     writer.add(state.with_columns(status=pl.lit("DONE")))
-    publish(store, recipe, 40, [writer.close()], snapshot)
+    publish(store, recipe, store.head(), [writer.close()], snapshot)
     (found,) = reproduce(store, ["jobs"])
     assert not found.ok

@@ -99,7 +99,7 @@ DAMAGE = {
     "a file outside": (_say_of_file(sha256="../" * 21 + "x"), "bad_manifest"),
     "a role outside": (_say_of_file(role="../../.."), "bad_manifest"),
     "a run outside": (_say_of_run(name="../../../../segments"), "bad_manifest"),
-    "another format": (_say(format=3), "bad_manifest"),
+    "another format": (_say(format=2), "bad_manifest"),
     "position as text": (_say(position="7"), "bad_manifest"),
     "one field more": (_say(surprise=1), "bad_manifest"),
     "one field of a run more": (_say_of_run(surprise=1), "bad_manifest"),
@@ -111,8 +111,13 @@ DAMAGE = {
     "missing file": (_lose_file, "missing_file"),
     "cut file": (_cut_file, "wrong_size"),
     "altered file": (_flip_byte, "wrong_digest"),
+    "no seal": (_say(seal="7"), "bad_manifest"),
+    "no digest of a seal": (_say(seal_digest=None), "bad_manifest"),
     "another store": (_say(store_id="elsewhere"), "foreign_snapshot"),
     "another position": (_say(position=8), "foreign_snapshot"),
+    "another history": (_say(seal_digest="0" * 64), "foreign_snapshot"),
+    "another seal": (_say(seal=6), "foreign_snapshot"),
+    "a seal that is not there": (_say(seal=1_001), "foreign_snapshot"),
     "another table": (_say(projection="others"), "foreign_snapshot"),
     "another version": (_say(version=2), "foreign_snapshot"),
     "another key": (_say(key=["size"]), "recipe_changed"),
@@ -147,7 +152,7 @@ def test_damage_without_an_older_snapshot_is_an_error(
         open_tables(place, registry=ONLY)
     assert (got.value.code, got.value.projection) == (code, "things")
     assert got.value.path.startswith("projections/things/v1/")
-    publish(place, THINGS, 7, [written(place, TABLE, 7)], None)
+    publish(place, THINGS, place.head(7), [written(place, TABLE, 7)], None)
     assert open_tables(place, registry=ONLY)["things"].collect().equals(TABLE)
 
 

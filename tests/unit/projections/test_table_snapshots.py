@@ -190,7 +190,7 @@ def test_at_one_position_the_highest_revision_counts(place: Place) -> None:
         return found
 
     place.storage.files = late  # type: ignore[method-assign]
-    assert publish(place, THINGS, 5, [run], second).revision == 4
+    assert publish(place, THINGS, place.head(5), [run], second).revision == 4
     assert place.storage.read(taken) == b"someone else's"
 
 
@@ -209,7 +209,7 @@ def test_a_table_of_several_runs_is_not_whole_by_path(place: Place) -> None:
     """While newer runs wait, the snapshot has no digest of the table, and the tables join them."""
     first = written(place, TABLE, 5)
     newer = pl.DataFrame({"name": ["b", "c"], "position": [6, 7], "size": [9, 3]}, schema=THINGS.schema)
-    made = publish(place, THINGS, 9, [first, written(place, newer, 9, first=5)], None)
+    made = publish(place, THINGS, place.head(9), [first, written(place, newer, 9, first=5)], None)
     assert (made.digest, made.manifest.is_whole, made.rows) == (None, False, 4)
     found = open_tables(place, registry=ONLY)["things"].collect().sort("name")
     assert found.rows() == [("a", 0, 1), ("b", 1, None), ("c", 7, 3)]
@@ -219,7 +219,7 @@ def test_a_table_of_several_runs_is_not_whole_by_path(place: Place) -> None:
 def test_runs_that_overlap_or_go_beyond_are_no_manifest(place: Place, ranges: list[Any]) -> None:
     """Runs follow one another up to the position at most; anything else is refused."""
     runs = [written(place, TABLE, until, first=first) for first, until in ranges]
-    made = publish(place, THINGS, 8, runs, None)
+    made = publish(place, THINGS, place.head(8), runs, None)
     with pytest.raises(ValueError, match="runs"):
         Manifest.decode(place.storage.read(made.path))
 
@@ -306,7 +306,7 @@ def test_a_reader_whose_manifest_went_takes_the_next(place: Place) -> None:
     def slow(path: str) -> bytes:
         if busy.pop() if busy else False:
             for position in range(2, 6):
-                publish(place, THINGS, position, [written(place, TABLE, position)], None)
+                publish(place, THINGS, place.head(position), [written(place, TABLE, position)], None)
             assert not place.storage.exists(path)
         return read_file(path)
 
@@ -314,3 +314,24 @@ def test_a_reader_whose_manifest_went_takes_the_next(place: Place) -> None:
     found = find_snapshot(place, THINGS)
     assert found is not None
     assert found.position == 5
+
+
+def test_snapshots_of_a_lost_history_go_with_the_next_publication(place: Place) -> None:
+    """The log was restored from a copy: what stands beyond it is passed over, then deleted, with its runs."""
+    build(place, 5, TABLE.head(1))
+    lost = [build(place, position) for position in (7, 8, 9)]
+    place.sealed, place.history = 6, "second"
+    with pytest.raises(ProjectionError, match="restored from a copy"):
+        find_snapshot(place, THINGS)
+    made = publish(place, THINGS, place.head(6), [written(place, TABLE, 6)], None)
+    assert list_snapshots(place, THINGS) == [(6, 1)]
+    assert {one.run.name for one in made.manifest.retired} >= {one.manifest.runs[0].name for one in lost}
+
+
+def test_a_snapshot_that_another_published_beyond_our_head_stays(place: Place) -> None:
+    """Who is slow meets manifests beyond what it folded; they are of the same log, so they serve."""
+    build(place, 7)
+    publish(place, THINGS, place.head(5), [written(place, TABLE.head(1), 5)], None)
+    found = find_snapshot(place, THINGS)
+    assert found is not None
+    assert (found.position, list_snapshots(place, THINGS)) == (7, [(7, 1), (5, 1)])
