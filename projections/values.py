@@ -60,7 +60,7 @@ VALUES = KeyedProjection(
         "format": text("media type of its bytes"),
         "size_bytes": whole("length of its serialized bytes"),
         "stored": Column(pl.Boolean, "whether its bytes lie in the value store"),
-        "data_digest": text("SHA-256 of the bytes in the value store; null unless `stored`"),
+        "data_digest": text("BLAKE3 of the bytes in the value store; null unless `stored`"),
         "file_path": text("path or URL, where the value is a file; else null"),
         "occurred_at": moment("when it was first recorded"),
     },

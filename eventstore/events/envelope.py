@@ -27,6 +27,7 @@ from eventstore.ids import EventId, Position
 
 __all__ = [
     "MAX_TEXT",
+    "DataDigest",
     "EntityId",
     "Event",
     "FieldFault",
@@ -37,7 +38,6 @@ __all__ = [
     "Name",
     "Record",
     "RecordedEvent",
-    "Sha256",
     "Text",
     "Time",
     "parse_json_text",
@@ -49,8 +49,8 @@ MAX_TEXT = 16 * 1024 * 1024
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 """An entity id: 40 lower-case hex characters (REDUN ids, see docs/format.md)."""
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-"""A SHA-256 as 64 lower-case hex characters."""
+DataDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""The name of bytes in the value store: 64 lower-case hex characters."""
 
 Hashes = Annotated[tuple[Hash, ...], Field(strict=False)]
 """Entity ids in order; any sequence is accepted."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from eventstore.events.envelope import Event, Hash, Hashes, Int64, Name, Sha256
+from eventstore.events.envelope import DataDigest, Event, Hash, Hashes, Int64, Name
 
 __all__ = ["EvaluationCached", "ValueRecorded"]
 
@@ -29,8 +29,8 @@ class ValueRecorded(Event):
     """Length of the serialized bytes."""
     data: bytes | None = None
     """The serialized bytes, when they are small."""
-    data_digest: Sha256 | None = None
-    """SHA-256 of the serialized bytes, when they lie in the value store."""
+    data_digest: DataDigest | None = None
+    """BLAKE3 of the serialized bytes, when they lie in the value store."""
     subvalues: Hashes = ()
     """Values inside this one, flattened, in the order of first appearance."""
     file_path: Name | None = None

@@ -8,7 +8,6 @@ can choose: writer ids and times.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +15,7 @@ from typing import Any
 
 from eventstore.events.envelope import Event, RecordedEvent
 from eventstore.ids import EventId
+from eventstore.value_store import data_digest
 
 __all__ = ["ModelEvent", "ModelLog", "stored_form"]
 
@@ -37,7 +37,7 @@ def stored_form(
         update["actor"] = actor
     data = getattr(event, "data", None)
     if isinstance(data, bytes) and event.kind == "value.recorded" and len(data) > inline_limit:
-        update |= {"data": None, "data_digest": hashlib.sha256(data).hexdigest()}
+        update |= {"data": None, "data_digest": data_digest(data)}
     return event.model_copy(update=update) if update else event
 
 

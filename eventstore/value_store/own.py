@@ -1,13 +1,11 @@
-"""Large values as files: bytes named by their SHA-256, one zstd frame a file, put whole or not at all.
+"""Large values as files: bytes named by their BLAKE3, one zstd frame a file, put whole or not at all.
 
 A name can only ever hold one content, so a put is idempotent, needs no lock, and a get checks what it reads.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from eventstore import layout
 from eventstore.codec.compression import (
@@ -21,6 +19,7 @@ from eventstore.codec.compression import (
 from eventstore.errors import EventStoreError, IntegrityError, InvalidEventError, NotFoundError
 from eventstore.filesystem import Storage
 from eventstore.ids import Digest, is_digest
+from eventstore.value_store.digest import data_digest, is_of_data
 
 __all__ = ["DICTIONARY_BYTES", "DICTIONARY_LIMIT", "ValueStore", "missing_value"]
 
@@ -28,8 +27,6 @@ DICTIONARY_BYTES = 112_640
 """Size of a dictionary unless another is asked for: zstd's own default."""
 DICTIONARY_LIMIT = 64 * 1024
 """Longer values are compressed without a dictionary: they have enough in common with themselves."""
-_OVERLAPPED_BYTES = 512 * 1024
-"""Values from this length on are hashed and compressed at once, by two threads."""
 _CHECKED = 100_000
 """Most digests that are remembered as whole in the store."""
 
@@ -70,7 +67,7 @@ class ValueStore:
         self._dictionary = None if dictionary is None else self._load_dictionary(_checked(dictionary))
 
     def put(self, data: bytes) -> Digest:
-        """Store `data` unless it is there whole, and return its SHA-256.
+        """Store `data` unless it is there whole, and return its BLAKE3.
 
         The first put of a value that is there reads it back; a file that does not hold it is replaced.
 
@@ -88,20 +85,11 @@ class ValueStore:
                 code="value_too_large",
                 size_bytes=len(data),
             )
-        if len(data) < _OVERLAPPED_BYTES:
-            digest, frame = _digest(data), None
-        else:
-            # Both take long and let go of the interpreter's lock, so neither waits for the other.
-            with ThreadPoolExecutor(1) as pool:
-                coming = pool.submit(_digest, data)
-                frame = compress(data, level=self._level)
-                digest = coming.result()
+        digest = data_digest(data)
         path = layout.value_path(digest)
         if not (self._storage.exists(path) and (digest in self._whole or self._holds(path, data))):
-            if frame is None:
-                dictionary = self._dictionary if len(data) <= DICTIONARY_LIMIT else None
-                frame = compress(data, level=self._level, dictionary=dictionary)
-            self._storage.put(path, frame)
+            dictionary = self._dictionary if len(data) <= DICTIONARY_LIMIT else None
+            self._storage.put(path, compress(data, level=self._level, dictionary=dictionary))
         if len(self._whole) >= _CHECKED:
             self._whole.clear()
         self._whole.add(digest)
@@ -114,7 +102,7 @@ class ValueStore:
             return False
 
     def get(self, digest: str) -> bytes:
-        """Return the bytes whose SHA-256 is `digest`.
+        """Return the bytes whose name is `digest`.
 
         Raises
         ------
@@ -130,11 +118,10 @@ class ValueStore:
         except NotFoundError as error:
             raise missing_value(self._storage, path) from error
         data = self._decompress(path, frame)
-        found = hashlib.sha256(data).hexdigest()
-        if found != digest:
+        if not is_of_data(digest, data):
             raise IntegrityError(
-                f"bytes with SHA-256 {digest} were expected in {path!r}, found {found}; restore the "
-                "file from a copy and run `eventstore verify`",
+                f"bytes with BLAKE3 {digest} were expected in {path!r}, found {data_digest(data)}; restore "
+                "the file from a copy and run `eventstore verify`",
                 code="value_digest",
                 path=path,
             )
@@ -247,10 +234,6 @@ class ValueStore:
         return decompress(frame, where=path, dictionary=known[-1])
 
 
-def _digest(data: bytes) -> Digest:
-    return Digest(hashlib.sha256(data).hexdigest())
-
-
 def missing_value(storage: Storage, path: str) -> NotFoundError:
     """Return the error for a value that is not there."""
     return NotFoundError(
@@ -265,7 +248,7 @@ def _checked(digest: str) -> Digest:
     """Refuse what is no digest before it becomes a path."""
     if not is_digest(digest):
         raise InvalidEventError(
-            f"a SHA-256 of 64 lower-case hex characters was expected, found {digest[:80]!r}; a value "
+            f"a digest of 64 lower-case hex characters was expected, found {digest[:80]!r}; a value "
             "is asked for by the `data_digest` of its event",
             code="bad_digest",
         )

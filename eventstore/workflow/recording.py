@@ -61,7 +61,7 @@ class Values(Protocol):
     """Bytes by digest."""
 
     def put(self, data: bytes) -> str:
-        """Store `data` and return its SHA-256."""
+        """Store `data` and return its BLAKE3."""
 
 
 class Recording(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from eventstore.events.envelope import Time
 from eventstore.filesystem import open_storage
 from eventstore.log.writer import CLOCK_TOLERANCE_US
 from eventstore.testing import FaultPlan, FaultyFiles, FaultyStorage, When
+from eventstore.value_store import data_digest
 
 
 def _in_child(work: Callable[[], object]) -> str:
@@ -556,7 +556,7 @@ def test_a_digest_without_its_bytes_is_refused(place: Path) -> None:
         value_hash="0" * 40,
         type_name="builtins.bytes",
         size_bytes=len(data),
-        data_digest=hashlib.sha256(data).hexdigest(),
+        data_digest=data_digest(data),
     )
     with open_store(place) as store:
         with pytest.raises(InvalidEventError, match="put them first") as caught:

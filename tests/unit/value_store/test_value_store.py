@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from blake3 import blake3
 from store_kit import cut, flip
 
 from eventstore import EventStore, IntegrityError, InvalidEventError, NotFoundError, StorageError, layout
 from eventstore.codec.compression import compress
 from eventstore.filesystem import open_storage
 from eventstore.testing import FaultPlan, FaultyStorage, When
-from eventstore.value_store import ValueStore
+from eventstore.value_store import ValueStore, data_digest
 
 DATA = b"some bytes " * 1000
-DIGEST = hashlib.sha256(DATA).hexdigest()
+DIGEST = blake3(DATA).hexdigest()
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_value_that_is_too_large_is_refused_and_not_stored(tmp_path: Path) -> 
 
 def test_a_value_that_is_not_there_is_not_found(values: ValueStore) -> None:
     """Code and path are those of the value, not of some file."""
-    other = hashlib.sha256(b"other").hexdigest()
+    other = blake3(b"other").hexdigest()
     assert not values.has(other)
     with pytest.raises(NotFoundError, match="record the value again") as caught:
         values.get(other)
@@ -113,9 +114,31 @@ def test_no_flipped_bit_of_a_value_changes_it(values: ValueStore, file: Path) ->
 def test_another_value_under_the_name_is_damage(values: ValueStore, file: Path) -> None:
     """The message says which digest was found."""
     file.write_bytes(compress(b"other"))
-    with pytest.raises(IntegrityError, match=hashlib.sha256(b"other").hexdigest()) as caught:
+    with pytest.raises(IntegrityError, match=blake3(b"other").hexdigest()) as caught:
         values.get(DIGEST)
     assert caught.value.code == "value_digest"
+
+
+def test_a_value_of_an_early_store_is_found_by_its_sha_256(tmp_path: Path) -> None:
+    """The first stores named values so; such a name is checked as well."""
+    early = hashlib.sha256(DATA).hexdigest()
+    file = tmp_path / layout.value_path(early)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(compress(DATA))
+    values = ValueStore(open_storage(tmp_path))
+    assert values.get(early) == DATA
+    file.write_bytes(compress(DATA + b"x"))
+    with pytest.raises(IntegrityError) as caught:
+        values.get(early)
+    assert caught.value.code == "value_digest"
+
+
+def test_names_are_those_of_the_published_vectors() -> None:
+    """Of the official test vectors of BLAKE3: no byte, one, and two chunks and a byte of 0, 1, ... 250."""
+    assert data_digest(b"") == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert data_digest(b"\0") == "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213"
+    data = bytes(number % 251 for number in range(2049))
+    assert data_digest(data) == "5f4d72f40d7a5f82b15ca2b2e44b1de3c2ef86c426c95c1af0b6879522563030"
 
 
 @pytest.mark.parametrize("when", [When.BEFORE, When.TORN])
@@ -218,7 +241,7 @@ def test_a_dictionary_makes_small_alike_values_smaller(trained: tuple[Path, str]
         digest = small.put(data)
         assert small.size(digest) < without / 2
         assert plain.get(digest) == data
-    assert set(plain) == {hashlib.sha256(record(number)).hexdigest() for number in (5_000, 5_001)}
+    assert set(plain) == {blake3(record(number)).hexdigest() for number in (5_000, 5_001)}
 
 
 def test_a_dictionary_is_stored_as_the_format_says(trained: tuple[Path, str], tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from eventstore.errors import StateError
 from eventstore.events import EvaluationCached, ValueRecorded
 from eventstore.index import StoredValue
+from eventstore.value_store import data_digest
 from eventstore.workflow import Execution
 
 
@@ -20,7 +19,7 @@ class Bytes:
 
     def put(self, data):
         """Keep bytes by digest."""
-        digest = hashlib.sha256(data).hexdigest()
+        digest = data_digest(data)
         self.stored[digest] = data
         return digest
 

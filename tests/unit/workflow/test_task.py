@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import redun
 import redun.scheduler
@@ -24,6 +22,7 @@ from eventstore.events import (
 )
 from eventstore.file import File
 from eventstore.value import default_types
+from eventstore.value_store import data_digest
 from eventstore.workflow import ErrorValue, Task, current_run, task
 
 calls: list[object] = []
@@ -288,7 +287,7 @@ def test_large_values_go_to_the_value_store(store):
     assert recorded.data is None
     data = store.values.stored[recorded.data_digest]
     assert recorded.size_bytes == len(data)
-    assert hashlib.sha256(data).hexdigest() == recorded.data_digest
+    assert data_digest(data) == recorded.data_digest
     assert store.of(JobEnded)[1].status == "CACHED"
 
 
