@@ -100,10 +100,7 @@ class Tagging:
 
     def current(self, entity_id: str) -> list[TagFacts]:
         """Return the current tags of an entity, sorted by key and value."""
-        lookup = self._recorder.lookup
-        found = lookup.tags_of(entity_id)
-        tags = [tag for tag in found if not lookup.is_superseded(tag.tag_hash, look=False)]
-        return sorted(tags, key=lambda tag: (tag.key, tag.value, tag.tag_hash))
+        return self._recorder.lookup.current_tag_facts(entity_id)
 
     def _editor(self) -> TagEditor:
         return TagEditor(self._recorder.lookup)

@@ -161,14 +161,23 @@ class LogFollower:
 
     def stored(self, family: Family, key: Key) -> list[Record]:
         """Return the records that are in runs."""
-        if self.runs is None:
+        payloads = self._payloads(family, key)
+        return [decoded(family, payload) for payload in payloads] if payloads else []
+
+    def knows(self, family: Family, key: Key) -> bool:
+        """Whether there is a record of a key, as of the last look at what is new."""
+        return self.overlay.knows(family, key) or bool(self._payloads(family, key))
+
+    def _payloads(self, family: Family, key: Key) -> list[bytes]:
+        runs = self.runs
+        if runs is None:
             return []
         wanted = key_bytes(family, key)
         while True:
             try:
-                return [decoded(family, payload) for payload in self.runs.get(wanted)]
+                return runs.get(wanted)
             except IndexDamagedError as error:
-                self.runs.reset(str(error))
+                runs.reset(str(error))
                 self._start_again()
 
     def _stored_handle(self, handle_hash: str) -> HandleFacts | None:

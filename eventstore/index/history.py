@@ -8,6 +8,7 @@ for, and those of other machines, within a bound. Both are derived from the log,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from eventstore.events.envelope import Event
 from eventstore.index.facts import (
@@ -224,25 +225,30 @@ class HistoryIndex:
                 found.setdefault(tag_hash, TagFacts(tag_hash, entity_type, entity, *rest))
         return list(found.values())
 
-    def is_superseded(self, tag_hash: str, *, look: bool = True) -> bool:
-        """Whether some tag stands in place of this one, which itself need not be recorded.
-
-        `look` as in `evaluation`.
-        """
-        return bool(self._all(Family.SUPERSEDED, tag_hash, look=look))
+    def is_superseded(self, tag_hash: str) -> bool:
+        """Whether some tag stands in place of this one, which itself need not be recorded."""
+        return bool(self._all(Family.SUPERSEDED, tag_hash))
 
     def superseded_by(self, tag_hash: str) -> list[str]:
         """Return the hashes of the tags that stand in place of this one, sorted."""
         return sorted({record[0] for record in self._all(Family.SUPERSEDED, tag_hash)})
 
+    def current_tag_facts(self, entity_id: str) -> list[TagFacts]:
+        """Return the tags of an entity that no other supersedes, sorted by key, value and hash."""
+        with self._lock:
+            log = self._log
+            found: dict[str, TagFacts] = {}
+            for record in log.all(Family.TAG_OF, entity_id):
+                tag_hash, _, entity, *_ = record
+                # What was recorded first counts.
+                known = entity != entity_id or tag_hash in found
+                if not known and not log.knows(Family.SUPERSEDED, tag_hash):
+                    found[tag_hash] = TagFacts._make(record)
+        return sorted(found.values(), key=_KEY_VALUE_HASH) if len(found) > 1 else list(found.values())
+
     def current_tags(self, entity_id: str) -> list[CurrentTag]:
         """Return the current tags of an entity, sorted by key, value and hash."""
-        current = [
-            CurrentTag(tag.tag_hash, tag.entity_type, tag.entity_id, tag.key, tag.value)
-            for tag in self.tags_of(entity_id)
-            if not self.is_superseded(tag.tag_hash, look=False)
-        ]
-        return sorted(current, key=lambda tag: (tag.key, tag.value, tag.tag_hash))
+        return [CurrentTag._make(tag[:5]) for tag in self.current_tag_facts(entity_id)]
 
     def current_tags_of(self, entity_ids: Iterable[str]) -> dict[str, list[CurrentTag]]:
         """Return the current tags of each entity, as `current_tags` does; an empty list if it has none."""
@@ -289,6 +295,9 @@ class HistoryIndex:
     def _all(self, family: Family, key: Key, *, look: bool = True) -> list[Record]:
         with self._lock:
             return self._log.all(family, key, look=look)
+
+
+_KEY_VALUE_HASH = attrgetter("key", "value", "tag_hash")
 
 
 def _newest(records: Iterable[Record]) -> CallMention | None:

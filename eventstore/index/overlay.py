@@ -73,6 +73,10 @@ class Overlay:
             return [record for records in several for record in records]
         return several
 
+    def knows(self, family: Family, key: Key) -> bool:
+        """Whether there is a record of a key."""
+        return any(key in each.tables[family] for each in self._generations)
+
     def drop(self, ends: Mapping[str, int]) -> None:
         """Forget generations of which everything is below `ends`, by writer."""
         kept = [
