@@ -25,6 +25,7 @@ from eventstore import (
     Subscription,
 )
 from eventstore.filesystem import open_storage
+from eventstore.log.subscription import is_of_log
 
 NAME = "machine"
 KIND = "execution.heartbeat"
@@ -257,6 +258,12 @@ class SubscriptionMachine(RuleBasedStateMachine):
         """Whoever goes on from what is stored now misses nothing."""
         stored = self._stored()
         assert {one for one in self.wanted if one < stored} <= self.delivered | self.passed
+
+    @invariant()
+    def what_is_stored_is_of_this_log(self) -> None:
+        """By the seal that it names, so nobody refuses it."""
+        for known in self.writer.subscriptions():
+            assert is_of_log(known, self.writer.head_at(known.seal))
 
     def teardown(self) -> None:
         """A last runner with a handler that takes all, and everything is delivered."""

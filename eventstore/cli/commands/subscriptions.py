@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -43,8 +43,9 @@ def subscriptions(
     """Show where named subscriptions stand.
 
     A subscription whose handler failed again and again is parked, with its error, until someone resumes
-    it, skips the events, or seeks elsewhere. Actions are shown first, and done with --apply; a program
-    that runs the subscription then stops.
+    it, skips the events, or seeks elsewhere. A foreign one stands in another history of the log, as after
+    a restore from an older copy, and runs only after a seek. Actions are shown first, and done with
+    --apply; a program that runs the subscription then stops.
     """
     from eventstore.store import EventStore
 
@@ -58,14 +59,36 @@ def subscriptions(
         if name is not None:
             _check_is_there(opened, name)
             if asked:
-                _act(opened.subscription(name), asked[0], seek=seek, apply=apply)
+                _act(opened, name, asked[0], seek=seek, apply=apply)
         head = opened.head().size
-        known = [one for one in opened.subscriptions() if name is None or one.name == name]
+        known = [_Known.of(opened, one, head) for one in opened.subscriptions() if name in (None, one.name)]
     if json:
         for one in known:
-            render.json_line({**asdict(one), "behind": max(0, head - one.position)})
+            render.json_line({**asdict(one.checkpoint), "foreign": one.is_foreign, "behind": one.behind})
     else:
-        _show(known, head)
+        _show(known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A subscription as the log has it."""
+
+    checkpoint: Checkpoint
+    is_foreign: bool
+    """It stands in another history of the log, so that its position says nothing here."""
+    behind: int | None
+    """Sealed events after its position; None if it is foreign."""
+
+    @classmethod
+    def of(cls, store: EventStore, checkpoint: Checkpoint, head: int) -> Self:
+        foreign = _is_foreign(store, checkpoint)
+        return cls(checkpoint, foreign, None if foreign else max(0, head - checkpoint.position))
+
+
+def _is_foreign(store: EventStore, checkpoint: Checkpoint) -> bool:
+    from eventstore.log.subscription import is_of_log
+
+    return not is_of_log(checkpoint, store.head_at(checkpoint.seal))
 
 
 def _check_is_there(store: EventStore, name: str) -> None:
@@ -79,8 +102,9 @@ def _check_is_there(store: EventStore, name: str) -> None:
         )
 
 
-def _act(subscription: Subscription, action: str, *, seek: int | None, apply: bool) -> None:
-    plan = _plan(subscription, action, seek)
+def _act(store: EventStore, name: str, action: str, *, seek: int | None, apply: bool) -> None:
+    subscription = store.subscription(name)
+    plan = _plan(subscription, action, seek, foreign=_is_foreign(store, subscription.checkpoint))
     if not apply:
         render.say(plan)
         render.note("nothing was changed; --apply does it")
@@ -96,12 +120,14 @@ def _act(subscription: Subscription, action: str, *, seek: int | None, apply: bo
     render.say(plan)
 
 
-def _plan(subscription: Subscription, action: str, seek: int | None) -> str:
+def _plan(subscription: Subscription, action: str, seek: int | None, *, foreign: bool) -> str:
     name, position, failure = subscription.name, f"position {subscription.position:,}", subscription.failure
     if seek is not None:
         return f"{name} goes on at position {seek:,} instead of {position}"
     if action == "--delete":
         return f"{name} is forgotten, which stands at {position}"
+    if foreign:
+        return f"{name} stands at {position} of another history of the log: only --seek lets it go on"
     if failure is None:
         return f"{name} is not parked: it stands at {position}"
     return (
@@ -109,7 +135,7 @@ def _plan(subscription: Subscription, action: str, seek: int | None) -> str:
     )
 
 
-def _show(known: list[Checkpoint], head: int) -> None:
+def _show(known: list[_Known]) -> None:
     if not known:
         render.note("no subscription")
         return
@@ -117,19 +143,25 @@ def _show(known: list[Checkpoint], head: int) -> None:
         ("name", "state", "stands at", "behind", "updated", "kinds"),
         [
             (
-                one.name,
-                str(one.state),
-                f"{one.position:,}",
-                f"{max(0, head - one.position):,}",
-                one.updated_at,
-                "all" if one.kinds is None else ", ".join(one.kinds),
+                one.checkpoint.name,
+                "foreign" if one.is_foreign else str(one.checkpoint.state),
+                f"{one.checkpoint.position:,}",
+                "" if one.behind is None else f"{one.behind:,}",
+                one.checkpoint.updated_at,
+                "all" if one.checkpoint.kinds is None else ", ".join(one.checkpoint.kinds),
             )
             for one in known
         ],
         right=("stands at", "behind"),
     )
-    for one in known:
-        if one.failure is not None:
+    for shown in known:
+        one = shown.checkpoint
+        if shown.is_foreign:
+            render.warning(
+                f"{one.name} stands in another history of the log, or beyond its end: --seek it to where to "
+                "go on, or --delete it"
+            )
+        elif one.failure is not None:
             events = f"{one.failure.first:,} to {one.failure.last:,}"
             render.warning(
                 f"{one.name} is parked: positions {events} were not taken in {one.failure.attempts} "

@@ -5,6 +5,8 @@ from eventstore.log.subscription.checkpoint import (
     HandlerFailure,
     SubscriptionState,
     checkpoint_beyond_head,
+    foreign_checkpoint,
+    is_of_log,
 )
 from eventstore.log.subscription.checkpoints import Checkpoints
 from eventstore.log.subscription.delivery import Handler, Patience
@@ -22,4 +24,6 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "checkpoint_beyond_head",
+    "foreign_checkpoint",
+    "is_of_log",
 ]

@@ -1,7 +1,7 @@
 """The checkpoint of a subscription as it is stored: one small file that says where it stands.
 
-Its digest covers its bytes, and it names its store, so a position is never taken from a torn file or from
-another log.
+Its digest covers its bytes, and it names its store and a seal, so a position is never taken from a torn file
+or from another log.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from eventstore import layout
 from eventstore.codec.payload import dump_json, load_json
-from eventstore.codec.schema import FORMAT_VERSION
-from eventstore.errors import ConflictError, FormatError, IntegrityError, InvalidEventError
-from eventstore.ids import Digest
+from eventstore.errors import ConflictError, FormatError, IntegrityError, InvalidEventError, StateError
+from eventstore.ids import Digest, is_digest
+from eventstore.log.sequence import Head
+from eventstore.seal import GENESIS
 
 __all__ = [
     "Checkpoint",
@@ -27,9 +28,12 @@ __all__ = [
     "checkpoint_beyond_head",
     "decode_checkpoint",
     "encode_checkpoint",
+    "foreign_checkpoint",
+    "is_of_log",
     "subscription_taken",
 ]
 
+CHECKPOINT_FORMAT = 2
 _HEAD, _MIDDLE, _TAIL = b'{"digest":"', b'","subscription":', b"}\n"
 _NAME = re.compile(layout.SUBSCRIPTION_PATTERN)
 
@@ -70,6 +74,10 @@ class Checkpoint:
     """1, 2, 3, ...; the largest number counts."""
     position: int
     """Every event before it is done."""
+    seal: int
+    """Number of a seal with which the log had at least so many events; 0 where nothing was sealed."""
+    seal_digest: Digest
+    """The digest of that seal, by which the log is told from one that went on differently."""
     kinds: tuple[str, ...] | None
     """The kinds that it asks for, sorted; None means all."""
     state: SubscriptionState
@@ -121,9 +129,35 @@ def checkpoint_beyond_head(checkpoint: Checkpoint, size: int) -> IntegrityError:
     )
 
 
+def is_of_log(checkpoint: Checkpoint, head: Head | None) -> bool:
+    """Whether a checkpoint is of the log that ended at `head` with the seal it names; None: there is none."""
+    return head is not None and head.digest == checkpoint.seal_digest and head.size >= checkpoint.position
+
+
+def foreign_checkpoint(checkpoint: Checkpoint, head: Head | None) -> StateError:
+    """Build the error for a checkpoint of another history, whose seal here is `head`; None: there is none."""
+    name, path = checkpoint.name, layout.subscription_path(checkpoint.name, checkpoint.revision)
+    if head is None:
+        found = "no seal of this number"
+    elif head.digest != checkpoint.seal_digest:
+        found = f"one with the digest {head.digest}"
+    else:
+        found = f"{head.size} events up to it"
+    return StateError(
+        f"the subscription {name!r} stands at position {checkpoint.position}, in {path!r}, of a log whose "
+        f"seal {checkpoint.seal} has the digest {checkpoint.seal_digest}; found {found}, as when the log was "
+        "restored from an older copy and went on differently. Nothing is handed over: `seek` to where to go "
+        "on, or `delete` it and begin anew (`eventstore subscriptions --seek` or `--delete`)",
+        code="foreign_checkpoint",
+        subscription=name,
+        position=checkpoint.position,
+        path=path,
+    )
+
+
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Return the bytes of a checkpoint's file."""
-    body = dump_json({"format": FORMAT_VERSION, **asdict(checkpoint)})
+    body = dump_json({"format": CHECKPOINT_FORMAT, **asdict(checkpoint)})
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
 
 
@@ -145,9 +179,12 @@ def decode_checkpoint(path: str, raw: bytes, *, store_id: str) -> Checkpoint:
     said = load_json(body, where=path)
     if not isinstance(said, dict):
         raise _damaged(path, "it holds no JSON object")
-    if said.get("format") != FORMAT_VERSION:
+    if said.get("format") == 1:
+        # It names no seal: nothing vouches for its position, unless it is the first.
+        said = {**said, "format": CHECKPOINT_FORMAT, "seal": 0, "seal_digest": GENESIS}
+    if said.get("format") != CHECKPOINT_FORMAT:
         raise FormatError(
-            f"a checkpoint of format {FORMAT_VERSION} was expected in {path!r}, found format "
+            f"a checkpoint of format {CHECKPOINT_FORMAT} was expected in {path!r}, found format "
             f"{said.get('format')!r}; upgrade eventstore to run this subscription",
             code="newer_format",
             path=path,
@@ -174,6 +211,8 @@ def _checkpoint(said: dict[str, Any]) -> Checkpoint:
         name=said["name"],
         revision=said["revision"],
         position=said["position"],
+        seal=said["seal"],
+        seal_digest=said["seal_digest"],
         kinds=None if kinds is None else tuple(kinds),
         state=SubscriptionState(said["state"]),
         failure=None if failure is None else HandlerFailure(**failure),
@@ -184,6 +223,8 @@ def _checkpoint(said: dict[str, Any]) -> Checkpoint:
     )
     if not isinstance(made.position, int) or made.position < 0:
         raise ValueError(f"the position {made.position!r} is none")
+    if type(made.seal) is not int or made.seal < 0 or not is_digest(made.seal_digest):
+        raise ValueError(f"the seal {made.seal!r} with {made.seal_digest!r} is none")
     if (made.state is SubscriptionState.PARKED) is not (failure is not None):
         raise ValueError(f"the failure does not go with the state {made.state}")
     return made

@@ -1,7 +1,7 @@
 """Where one subscription stands: in memory, in the store, and the step from the one to the other.
 
 What is stored is never ahead of what was done. Whoever finds that another runner has stored something
-gives up its own progress: the events come again there.
+gives up its own progress: the events come again there. What is stored of another log is not gone on with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ import pyarrow as pa
 
 from eventstore.errors import ConflictError, EventStoreError, InvalidEventError, NotFoundError
 from eventstore.log.sequence import Head
-from eventstore.log.subscription.checkpoint import Checkpoint, HandlerFailure, SubscriptionState
+from eventstore.log.subscription.checkpoint import (
+    Checkpoint,
+    HandlerFailure,
+    SubscriptionState,
+    checkpoint_beyond_head,
+    foreign_checkpoint,
+    is_of_log,
+)
 from eventstore.log.subscription.checkpoints import Checkpoints
 
 __all__ = ["Clocks", "Log", "Standing", "Start"]
@@ -42,6 +49,9 @@ class Log(Protocol):
 
     def head(self) -> Head:
         """Return where the sealed log ends now."""
+
+    def head_at(self, number: int) -> Head | None:
+        """Return where the log ended with seal `number`; None if the chain has no such seal."""
 
     def read(
         self,
@@ -127,6 +137,8 @@ class Standing:
         self._clocks = clocks
         self._runner = secrets.token_hex(8)
         self._stored_at = clocks.timer()
+        self._head: Head | None = None
+        """An end of the log that has the position; None while that is not known to be of this log."""
         asked = None if kinds is None else tuple(sorted(set(kinds)))
         self._revision, stored = checkpoints.newest(name)
         if stored is None or stored.state is SubscriptionState.DELETED:
@@ -151,10 +163,13 @@ class Standing:
                 code="no_such_subscription",
                 subscription=self.name,
             )
+        head = self._log.head()
         made = Checkpoint(
             name=self.name,
             revision=self._revision + 1,
-            position=self._log.head().size if start == "head" else self.checked(start or 0),
+            position=head.size if start == "head" else self._checked(start or 0, head),
+            seal=head.number,
+            seal_digest=head.digest,
             kinds=kinds,
             state=SubscriptionState.ACTIVE,
             failure=None,
@@ -171,7 +186,7 @@ class Standing:
             if stored is None or stored.state is SubscriptionState.DELETED:
                 raise
             return stored
-        self._revision = made.revision
+        self._revision, self._head = made.revision, head
         return made
 
     def reload(self) -> None:
@@ -190,18 +205,42 @@ class Standing:
                 code="no_such_subscription",
                 subscription=self.name,
             )
-        if stored.runner != self._runner:
-            self.position = stored.position
+        if stored.runner != self._runner or stored.revision > self.stored.revision:
+            self.position, self._head = stored.position, None
         self.stored = stored
         self._stored_at = self._clocks.timer()
 
-    def checked(self, position: int) -> int:
+    def check(self) -> None:
+        """Look whether what was taken over is of the log that is here; own progress is.
+
+        Raises
+        ------
+        StateError
+            The log has no such seal as the checkpoint names (code ``foreign_checkpoint``).
+        IntegrityError
+            The log ends before the checkpoint (``checkpoint_beyond_head``), or that seal is damaged.
+        """
+        if self._head is not None:
+            return
+        head = self._log.head_at(self.stored.seal)
+        if not is_of_log(self.stored, head):
+            size = self._log.head().size
+            if self.stored.position > size:
+                raise checkpoint_beyond_head(self.stored, size)
+            raise foreign_checkpoint(self.stored, head)
+        self._head = head
+
+    def look(self) -> int:
+        """Return the size of the log now; of what was checked, the position may go on up to it."""
+        self._head = self._log.head()
+        return self._head.size
+
+    def _checked(self, position: int, head: Head) -> int:
         """Return `position`, or raise InvalidEventError (code ``bad_range``) if it is not in the log."""
-        size = self._log.head().size
-        if not isinstance(position, int) or not 0 <= position <= size:
+        if not isinstance(position, int) or not 0 <= position <= head.size:
             raise InvalidEventError(
-                f"a position from 0 to {size}, the head, was expected for the subscription {self.name!r}, "
-                f"found {position!r}",
+                f"a position from 0 to {head.size}, the head, was expected for the subscription "
+                f"{self.name!r}, found {position!r}",
                 code="bad_range",
                 subscription=self.name,
             )
@@ -217,10 +256,13 @@ class Standing:
         ConflictError
             Another runner has gone on (code ``subscription_taken``).
         """
+        head = self._head
         made = replace(
             self.stored,
             revision=self._revision + 1,
             position=self.position,
+            seal=self.stored.seal if head is None else head.number,
+            seal_digest=self.stored.seal_digest if head is None else head.digest,
             state=state,
             failure=failure,
             updated_at=self._now(),
@@ -230,20 +272,25 @@ class Standing:
         try:
             self.stored = self._checkpoints.put(made)
         except ConflictError:
-            self.position = self.stored.position
+            self.position, self._head = self.stored.position, None
             raise
         self._revision = self.stored.revision
         self._stored_at = self._clocks.timer()
 
     def move(self, position: int) -> None:
-        """Go on at another position from now on, not parked; raises as `store`, and then nothing moved."""
-        before, self.position = self.position, position
+        """Go on at another position from now on, not parked; raises as `store`, and then nothing moved.
+
+        InvalidEventError (code ``bad_range``) if it is not in the log.
+        """
+        before = self.position, self._head
+        head = self._log.head()
+        self.position, self._head = self._checked(position, head), head
         try:
             self.store(SubscriptionState.ACTIVE)
         except ConflictError:
             raise
         except EventStoreError:
-            self.position = before
+            self.position, self._head = before
             raise
 
     def keep(self) -> None:

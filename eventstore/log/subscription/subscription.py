@@ -16,12 +16,7 @@ import pyarrow as pa
 
 from eventstore.errors import EventStoreError, InvalidEventError, StateError
 from eventstore.log.reader import check_question, checked_columns
-from eventstore.log.subscription.checkpoint import (
-    Checkpoint,
-    HandlerFailure,
-    SubscriptionState,
-    checkpoint_beyond_head,
-)
+from eventstore.log.subscription.checkpoint import Checkpoint, HandlerFailure, SubscriptionState
 from eventstore.log.subscription.checkpoints import Checkpoints
 from eventstore.log.subscription.delivery import (
     Handler,
@@ -173,7 +168,8 @@ class Subscription:
         ------
         StateError
             It is parked, by this run (from the handler's error) or before (code ``subscription_parked``);
-            or the store is read-only (``read_only``).
+            where it stands is of another log, as after a restore (``foreign_checkpoint``); or the store is
+            read-only (``read_only``).
         ConflictError
             Another runner has gone on (``subscription_taken``): what this one did since its last checkpoint
             is done twice.
@@ -223,13 +219,14 @@ class Subscription:
         """
         halt = stop or threading.Event()
         self._begin()
+        self._standing.check()
         if self.failure is not None:
             raise self._parked(self.failure)
         self._running = True
         try:
             quiet_since = self._clocks.timer()
             while not halt.is_set():
-                size = self._size()
+                size = self._standing.look()
                 if size > self._handed:
                     for batch in self._new_until(size):
                         self._handed = end_of(batch)
@@ -281,12 +278,6 @@ class Subscription:
         """Store how far it came, if that is not stored yet."""
         self._standing.keep()
 
-    def _size(self) -> int:
-        size = self._log.head().size
-        if size < self._handed:
-            raise checkpoint_beyond_head(self.checkpoint, size)
-        return size
-
     def _new_until(self, size: int) -> Iterator[pa.RecordBatch]:
         after = self._handed - 1 if self._handed else None
         batches = self._log.read(after=after, until=size, kinds=self.kinds, columns=self._columns)
@@ -301,8 +292,15 @@ class Subscription:
     # for operators ---------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Let it run again with the events that it was parked for; if it is not parked, do nothing."""
+        """Let it run again with the events that it was parked for; if it is not parked, do nothing.
+
+        Raises
+        ------
+        StateError
+            Where it stands is of another log (code ``foreign_checkpoint``): only `seek` moves it.
+        """
         self._begin()
+        self._standing.check()
         if self.failure is not None:
             self._standing.store(SubscriptionState.ACTIVE)
 
@@ -312,9 +310,11 @@ class Subscription:
         Raises
         ------
         StateError
-            It is not parked (code ``not_parked``).
+            It is not parked (code ``not_parked``), or where it stands is of another log
+            (``foreign_checkpoint``).
         """
         self._begin()
+        self._standing.check()
         if self.failure is None:
             raise StateError(
                 f"the subscription {self.name!r} was expected to be parked, found it {self.state} at "
@@ -325,7 +325,7 @@ class Subscription:
         self._standing.move(self.failure.last + 1)
 
     def seek(self, position: int) -> None:
-        """Let it go on at `position`, forward or back, parked or not; a runner elsewhere stops.
+        """Let it go on at `position`, forward or back, parked or of another log; a runner elsewhere stops.
 
         Raises
         ------
@@ -333,7 +333,7 @@ class Subscription:
             Before the first position or beyond the head (code ``bad_range``).
         """
         self._begin()
-        self._standing.move(self._standing.checked(position))
+        self._standing.move(position)
 
     def delete(self) -> None:
         """Forget where it stands; a runner elsewhere stops. The next one of this name begins anew."""

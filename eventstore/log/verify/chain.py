@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from eventstore import layout
 from eventstore.chain import Chain
 from eventstore.errors import EventStoreError, NotFoundError
+from eventstore.ids import Digest
 from eventstore.layout import ArchiveName
 from eventstore.log.archive import archive_damaged, decode_archive
+from eventstore.log.sequence import Head
 from eventstore.log.verify.report import Inspection
-from eventstore.seal import Seal, decode_seal, seal_damaged
+from eventstore.merkle import EMPTY_ROOT
+from eventstore.seal import GENESIS, Seal, decode_seal, seal_damaged
 from eventstore.snapshot import decode_snapshot
 
 __all__ = ["ChainCheck", "Step"]
@@ -125,10 +128,22 @@ class ChainCheck:
 
     def seal(self, number: int) -> Seal:
         """Read a seal again that was followed."""
+        return self._again(number)[1]
+
+    def head_at(self, number: int) -> Head | None:
+        """Return where the log ended with seal `number`; None if no such seal was followed."""
+        if number > self.chain.number:
+            return None
+        if not number:
+            return Head(0, 0, GENESIS, EMPTY_ROOT)
+        digest, seal = self._again(number)
+        return Head(seal.size, number, digest, seal.root)
+
+    def _again(self, number: int) -> tuple[Digest, Seal]:
         found = self._raw(number, self._names()[1], own=True)
         if found is None:
             raise seal_damaged(layout.seal_path(number), "it was there, and is not any more")
-        return decode_seal(layout.seal_path(number), found)[1]
+        return decode_seal(layout.seal_path(number), found)
 
     # what is derived from it -----------------------------------------------------------------------------
 

@@ -13,7 +13,14 @@ from eventstore import layout
 from eventstore.errors import EventStoreError, FormatError, IntegrityError
 from eventstore.filesystem import Storage
 from eventstore.journal_folder import JournalFolder
-from eventstore.log.subscription import Checkpoint, Checkpoints, checkpoint_beyond_head
+from eventstore.log.subscription import (
+    Checkpoint,
+    Checkpoints,
+    SubscriptionState,
+    checkpoint_beyond_head,
+    foreign_checkpoint,
+    is_of_log,
+)
 from eventstore.log.verify.chain import ChainCheck
 from eventstore.log.verify.report import Inspection, Severity, VerifyReport
 from eventstore.log.verify.segments import SegmentsCheck
@@ -126,11 +133,24 @@ def _left_over(inspection: Inspection, chain: ChainCheck, paths: list[str]) -> l
 
 
 def _check_checkpoints(inspection: Inspection, chain: ChainCheck, checkpoints: list[Checkpoint]) -> None:
-    """Where the chain is whole, no subscription has gone beyond its end."""
+    """Where the chain is whole, no subscription has gone beyond its end, or stands in another history."""
+    if not chain.whole:
+        return
     size = inspection.report.size
     for checkpoint in checkpoints:
-        if chain.whole and checkpoint.position > size:
+        if checkpoint.position > size:
             inspection.found(checkpoint_beyond_head(checkpoint, size), position=size)
+    newest = {one.name: one for one in sorted(checkpoints, key=lambda one: one.revision)}
+    for checkpoint in newest.values():
+        if checkpoint.position > size or checkpoint.state is SubscriptionState.DELETED:
+            continue
+        try:
+            head = chain.head_at(checkpoint.seal)
+        except EventStoreError as error:
+            inspection.found(error)
+            continue
+        if not is_of_log(checkpoint, head):
+            inspection.found(foreign_checkpoint(checkpoint, head), severity=Severity.WARNING)
 
 
 def _check_values(inspection: Inspection) -> None:

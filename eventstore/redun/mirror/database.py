@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eventstore.errors import EventStoreError, StorageError
@@ -73,13 +73,13 @@ class MirrorFile:
         except OSError:
             return False
 
-    def open(self, *, sealed_size: int) -> tuple[sqlite3.Connection, State]:
+    def open(self, *, is_of_log: Callable[[State], bool]) -> tuple[sqlite3.Connection, State]:
         """Return the connection for folding, and what the mirror says of itself; within a turn.
 
         Parameters
         ----------
-        sealed_size
-            Size of the sealed log: a mirror that has folded more is of another history.
+        is_of_log
+            Whether what a mirror has folded is of the log that is here; one of another history is made anew.
 
         Raises
         ------
@@ -97,8 +97,8 @@ class MirrorFile:
                         why = "it is of another version, or no mirror"
                     elif state is not None and state.store_id != self._store_id:
                         why = f"it belongs to the store {state.store_id}"
-                    elif state is not None and state.position > sealed_size:
-                        why = f"it has {state.position:,} events, and the log {sealed_size:,}"
+                    elif state is not None and not is_of_log(state):
+                        why = f"it has {state.position:,} events of another history than the log's"
                     else:
                         if state is None:
                             create_tables(db, self._store_id)

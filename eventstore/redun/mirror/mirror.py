@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from redun.value import TypeRegistry
     from sqlalchemy import Engine
 
+    from eventstore.log.sequence import Head
     from eventstore.store import EventStore
 
 __all__ = ["SqlMirror"]
@@ -49,8 +50,8 @@ class SqlMirror:
     """A projection of one store's log into redun's SQL schema, brought up to date whenever it is read.
 
     It is a SQLite file in the store's local folder, made from the log and never more than that: one that is
-    deleted, damaged or of another version is made anew. Safe to share by threads, and by processes, of which
-    one at a time folds.
+    deleted, damaged, of another version or of another history than the log's is made anew. Safe to share by
+    threads, and by processes, of which one at a time folds.
 
     Parameters
     ----------
@@ -94,6 +95,8 @@ class SqlMirror:
         self.path = path
         self._file = MirrorFile(path, store.store_id)
         self._state: State | None = None
+        self._reached: Head | None = None
+        """The end of the log that the mirror's state names, once it is known to be of this log."""
         self._appended = -1
         self._flushed = 0
         self._look_at = float("-inf")
@@ -236,24 +239,38 @@ class SqlMirror:
             raise refused(self.path, error) from error
 
     def _fold_once(self, *, tail: bool, progress: Progress | None) -> State:
-        size = self._store.head().size
-        db, state = self._file.open(sealed_size=size)
-        newest = max(size, state.position)
+        head = self._store.head()
+        db, state = self._file.open(is_of_log=self._is_of_log)
+        newest = max(head.size, state.position)
         rest = list(self._store.read(after=newest - 1, columns=COLUMNS, tail=True)) if tail else []
+        if newest > head.size or any(map(_is_sealed, rest)):
+            head = self._store.head()  # others sealed meanwhile
         marks = _marks(rest)
         more = newest > state.position or any(map(_is_sealed, rest)) or marks != state.tail
         if more or not state.complete:
             try:
+                state = state._replace(seal=head.number, seal_digest=head.digest)
                 state = self._apply(db, state, newest, rest, marks, progress)
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 end_tail(db)
                 raise
+            self._reached = head  # so that the next look need not read that seal again
         if state != self._state:
             self._state = state
             self._sessions.changed(state.generation, (state.position, state.tail))
         return state
+
+    def _is_of_log(self, state: State) -> bool:
+        """Whether a mirror has folded the log that is here, which may have gone on from an older copy."""
+        head = self._reached
+        if head is None or head.number != state.seal:
+            head = self._store.head_at(state.seal)
+        if head is None or head.digest != state.seal_digest or head.size < state.position:
+            return False
+        self._reached = head
+        return True
 
     def _apply(
         self,

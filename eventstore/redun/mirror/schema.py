@@ -19,6 +19,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from eventstore.ids import Digest
+from eventstore.seal import GENESIS
+
 __all__ = [
     "MIRROR_VERSION",
     "OWN_TABLES",
@@ -32,7 +35,7 @@ __all__ = [
     "write_state",
 ]
 
-MIRROR_VERSION = 2
+MIRROR_VERSION = 3
 """Counts the rules by which events become rows; a mirror of another number is not used."""
 
 REDUN_SCHEMA = REDUN_DB_VERSIONS[-1]
@@ -50,7 +53,7 @@ with warnings.catch_warnings():
 _OWN = """
 CREATE TABLE mirror_state (
     version INTEGER NOT NULL, store_id TEXT NOT NULL, generation TEXT NOT NULL, position INTEGER NOT NULL,
-    complete INTEGER NOT NULL, tail TEXT NOT NULL
+    seal INTEGER NOT NULL, seal_digest TEXT NOT NULL, complete INTEGER NOT NULL, tail TEXT NOT NULL
 );
 CREATE TABLE mirror_value (
     value_hash TEXT PRIMARY KEY, data_digest TEXT NOT NULL, size_bytes INTEGER NOT NULL
@@ -77,6 +80,10 @@ class State(NamedTuple):
     """Random, new with each file: row numbers are those of one generation."""
     position: int
     """All sealed events before it are folded."""
+    seal: int
+    """Number of a seal with which the log had at least so many events, so that it tells which they are."""
+    seal_digest: Digest
+    """The digest of that seal: a log that went on differently has another one, or none."""
     complete: bool
     """Whether it has once been at the head; before that it has no indexes beyond the keys."""
     tail: str
@@ -111,8 +118,8 @@ def create_tables(db: sqlite3.Connection, store_id: str) -> None:
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     db.execute("INSERT INTO redun_version VALUES (?, ?, ?)", (str(uuid.uuid4()), REDUN_SCHEMA.major, now))
     db.execute("INSERT INTO alembic_version VALUES (?)", (REDUN_SCHEMA.migration_id,))
-    first = (MIRROR_VERSION, store_id, uuid.uuid4().hex, 0, 0, "")
-    db.execute("INSERT INTO mirror_state VALUES (?, ?, ?, ?, ?, ?)", first)
+    first = (MIRROR_VERSION, store_id, uuid.uuid4().hex, 0, 0, GENESIS, 0, "")
+    db.execute("INSERT INTO mirror_state VALUES (?, ?, ?, ?, ?, ?, ?, ?)", first)
     db.execute("COMMIT")
 
 
@@ -126,7 +133,8 @@ def read_state(db: sqlite3.Connection) -> State | None:
     """Return what the mirror says of itself; None if it is of another version, or none."""
     try:
         row = db.execute(
-            "SELECT version, store_id, generation, position, complete, tail FROM mirror_state"
+            "SELECT version, store_id, generation, position, seal, seal_digest, complete, tail "
+            "FROM mirror_state"
         ).fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -134,12 +142,13 @@ def read_state(db: sqlite3.Connection) -> State | None:
         raise
     if row is None or row[0] != MIRROR_VERSION:
         return None
-    return State(row[1], row[2], row[3], bool(row[4]), row[5])
+    _, store_id, generation, position, seal, seal_digest, complete, tail = row
+    return State(store_id, generation, position, seal, Digest(seal_digest), bool(complete), tail)
 
 
 def write_state(db: sqlite3.Connection, state: State) -> None:
     """Keep how far the mirror is; within the caller's transaction, with the rows that it speaks of."""
     db.execute(
-        "UPDATE mirror_state SET position = ?, complete = ?, tail = ?",
-        (state.position, int(state.complete), state.tail),
+        "UPDATE mirror_state SET position = ?, seal = ?, seal_digest = ?, complete = ?, tail = ?",
+        (state.position, state.seal, state.seal_digest, int(state.complete), state.tail),
     )

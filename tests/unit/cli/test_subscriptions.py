@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pytest
 
 from eventstore import EventStore, ExecutionHeartbeat, StateError
 from eventstore.cli.exits import ExitCode
+from eventstore.ids import Digest
+from eventstore.layout import subscription_path
+from eventstore.log.subscription.checkpoint import encode_checkpoint
 from tests.unit.cli.conftest import Run, objects
 
 FOLLOW = ("--follow", "--subscription", "mail")
@@ -188,6 +192,45 @@ def test_what_cannot_be_done_changes_nothing(run: Run, parked: Path, args: list[
     before = listed(run, parked)
     assert run("subscriptions", parked, *args).exit_code == code
     assert listed(run, parked) == before
+
+
+@pytest.fixture
+def foreign(store: Path) -> Path:
+    """A store whose subscription `mail` was at position 2 of a log with another first seal."""
+    with EventStore.open(store) as opened:
+        opened.subscription("mail", start=2)
+        (known,) = opened.subscriptions()
+        other = replace(known, seal_digest=Digest("ab" * 32))
+        opened.storage.put(subscription_path("mail", 1), encode_checkpoint(other))
+    return store
+
+
+def test_a_foreign_subscription_is_listed_and_shows_nothing(run: Run, foreign: Path) -> None:
+    """How far it is behind cannot be said, and what to do is."""
+    (known,) = listed(run, foreign)
+    assert (known["foreign"], known["behind"], known["state"]) == (True, None, "active")
+    result = run("subscriptions", foreign)
+    assert "foreign" in result.stdout
+    assert "mail stands in another history" in result.stderr
+    shows = run("events", foreign, "--subscription", "mail")
+    assert (shows.exit_code, shows.stdout) == (ExitCode.FAILED, "")
+    assert "foreign_checkpoint" in shows.stderr
+    planned = run("subscriptions", foreign, "--name", "mail", "--resume")
+    assert "only --seek lets it go on" in planned.stderr
+    assert run("subscriptions", foreign, "--name", "mail", "--resume", "--apply").exit_code == ExitCode.FAILED
+
+
+def test_a_foreign_subscription_is_moved(run: Run, foreign: Path) -> None:
+    """And then is one of this log."""
+    (moved,) = listed(run, foreign, "--name", "mail", "--seek", "4", "--apply")
+    assert (moved["foreign"], moved["behind"]) == (False, 2)
+    assert shown(run, foreign) == [4, 5]
+
+
+def test_a_foreign_subscription_is_deleted(run: Run, foreign: Path) -> None:
+    """And the next of its name begins with the first event."""
+    assert listed(run, foreign, "--name", "mail", "--delete", "--apply") == []
+    assert shown(run, foreign, "--limit", "2") == [0, 1]
 
 
 def test_only_what_is_parked_can_be_skipped(run: Run, store: Path) -> None:

@@ -27,8 +27,11 @@ from eventstore import (
     layout,
 )
 from eventstore.filesystem import Abilities, Entry, FsspecStorage, open_storage
-from eventstore.log.subscription import Checkpoints
+from eventstore.ids import Digest
+from eventstore.log.sequence import Head
+from eventstore.log.subscription import Checkpoints, foreign_checkpoint, is_of_log
 from eventstore.log.subscription.checkpoint import decode_checkpoint, encode_checkpoint
+from eventstore.seal import GENESIS
 from eventstore.testing import FaultPlan, FaultyStorage, When
 
 FAILURE = HandlerFailure("ValueError", "größe", 5, 9, 4)
@@ -36,6 +39,8 @@ ONE = Checkpoint(
     name="mail",
     revision=1,
     position=5,
+    seal=2,
+    seal_digest=Digest("cd" * 32),
     kinds=("job.ended",),
     state=SubscriptionState.ACTIVE,
     failure=None,
@@ -82,12 +87,14 @@ def test_a_checkpoint_can_be_read_and_checked_without_this_package() -> None:
     assert hashlib.sha256(body).hexdigest() == said["digest"]
     assert said["subscription"] == {
         "failure": {"attempts": 4, "error_type": "ValueError", "first": 5, "last": 9, "message": "größe"},
-        "format": 1,
+        "format": 2,
         "kinds": ["job.ended"],
         "name": "mail",
         "position": 5,
         "revision": 1,
         "runner": "ab",
+        "seal": 2,
+        "seal_digest": "cd" * 32,
         "software": "test 1",
         "state": "parked",
         "store_id": STORE_ID,
@@ -115,12 +122,16 @@ def _framed(said: object) -> bytes:
 @pytest.mark.parametrize(
     ("change", "error", "code"),
     [
-        ({"format": 2}, FormatError, "newer_format"),
+        ({"format": 3}, FormatError, "newer_format"),
         ({"store_id": "cd" * 16}, FormatError, "other_store"),
         ({"revision": 2}, IntegrityError, "checkpoint_damaged"),
         ({"name": "post"}, IntegrityError, "checkpoint_damaged"),
         ({"position": -1}, IntegrityError, "checkpoint_damaged"),
         ({"position": "5"}, IntegrityError, "checkpoint_damaged"),
+        ({"seal": -1}, IntegrityError, "checkpoint_damaged"),
+        ({"seal": "2"}, IntegrityError, "checkpoint_damaged"),
+        ({"seal_digest": None}, IntegrityError, "checkpoint_damaged"),
+        ({"seal_digest": "cd"}, IntegrityError, "checkpoint_damaged"),
         ({"state": "asleep"}, IntegrityError, "checkpoint_damaged"),
         ({"state": "parked"}, IntegrityError, "checkpoint_damaged"),
         ({"failure": dataclasses.asdict(FAILURE)}, IntegrityError, "checkpoint_damaged"),
@@ -138,6 +149,38 @@ def test_a_whole_file_that_says_something_else_is_refused(
     assert caught.value.code == code  # type: ignore[attr-defined]
     with pytest.raises(IntegrityError):
         decode_checkpoint(PATH, _framed([]), store_id=STORE_ID)
+
+
+def test_a_file_of_the_first_format_names_no_seal() -> None:
+    """It is read, and nothing vouches for its position unless that is the first."""
+    said = json.loads(encode_checkpoint(ONE))["subscription"]
+    old = {**{name: said[name] for name in said if not name.startswith("seal")}, "format": 1}
+    checkpoint = decode_checkpoint(PATH, _framed(old), store_id=STORE_ID)
+    assert checkpoint == replace(ONE, seal=0, seal_digest=GENESIS)
+    nothing = Head(0, 0, GENESIS, b"")
+    assert not is_of_log(checkpoint, nothing)
+    assert is_of_log(replace(checkpoint, position=0), nothing)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (Head(5, 2, ONE.seal_digest, b""), True),
+        (Head(9, 2, ONE.seal_digest, b""), True),
+        (Head(4, 2, ONE.seal_digest, b""), False),
+        (Head(9, 2, Digest("ef" * 32), b""), False),
+        (None, False),
+    ],
+)
+def test_a_checkpoint_is_of_the_log_with_its_seal(head: Head | None, expected: bool) -> None:
+    """The same digest, after at least as many events; else the error says what was found there."""
+    assert is_of_log(ONE, head) is expected
+    if not expected:
+        error = foreign_checkpoint(ONE, head)
+        words = "no seal" if head is None else "4 events" if head.size == 4 else "ef" * 32
+        assert (error.code, error.path, error.position) == ("foreign_checkpoint", PATH, 5)
+        for part in ("'mail'", "position 5", "seal 2", ONE.seal_digest, words, "seek"):
+            assert part in str(error)
 
 
 # all files ------------------------------------------------------------------------------------------------
@@ -319,7 +362,7 @@ def test_a_storage_that_refuses_is_no_storage_without_atomic_create() -> None:
 
 
 def test_verify_names_what_is_damaged_and_what_lies_beyond_the_head(tmp_path: Path) -> None:
-    """Damage only costs that events come again; a position beyond the head means that seals are missing."""
+    """Damage costs that events come again, beyond the head seals are missing, another history only stops."""
     with open_store(tmp_path / "store") as store:
         store.append(*beats("a", "b"))
         store.seal()
@@ -335,6 +378,18 @@ def test_verify_names_what_is_damaged_and_what_lies_beyond_the_head(tmp_path: Pa
         beyond = replace(store.subscriptions()[0], position=3)
         store.storage.put(checkpoint, encode_checkpoint(beyond))
         assert found(store.verify()) == [("error", "checkpoint_beyond_head", checkpoint)]
+        foreign = replace(store.subscriptions()[0], position=2, seal_digest=Digest("ab" * 32))
+        store.storage.put(checkpoint, encode_checkpoint(foreign))
+        report = store.verify()
+        assert found(report) == [("warning", "foreign_checkpoint", checkpoint)]
+        assert report.ok
+        store.subscription("mail").seek(1)
+        assert store.verify().findings == [], "the older file counts for nothing"
+        newest = layout.subscription_path("mail", 3)
+        store.storage.put(newest, encode_checkpoint(replace(foreign, revision=3)))
+        assert found(store.verify()) == [("warning", "foreign_checkpoint", newest)]
+        store.subscription("mail").delete()
+        assert store.verify().findings == []
 
 
 def test_a_bad_name_is_no_path(tmp_path: Path) -> None:

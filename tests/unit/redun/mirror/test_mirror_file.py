@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from mirror_kit import tables, tables_at
 from store_kit import memory_url, open_store
 from tables_kit import add, at, ended, jobs
 
 from eventstore import EventStore, ExecutionHeartbeat, ExecutionStarted, StateError, StorageError
+from eventstore.filesystem import open_storage
 from eventstore.redun.mirror import SqlMirror
 from eventstore.redun.mirror import mirror as mirror_room
 from eventstore.redun.mirror.fold import Fold
 from eventstore.redun.mirror.schema import file_name
+from eventstore.testing import FaultPlan, FaultyStorage
 
 RUN = ExecutionStarted(execution_id="run", job_id="root", args="[]", occurred_at=at(0))
 
@@ -42,7 +47,7 @@ def test_the_file_is_found_again(store: EventStore) -> None:
     first = SqlMirror(store)
     assert count(first) == 10
     assert first.path.is_relative_to(store.local_folder)
-    assert first.path.name == file_name() == "redun-3.5-mirror-2.db"
+    assert first.path.name == file_name() == "redun-3.5-mirror-3.db"
     assert first.path.stat().st_mode & 0o077 == 0
     inode = first.path.stat().st_ino
     first.close()
@@ -54,12 +59,13 @@ def test_the_file_is_found_again(store: EventStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["deleted", "garbage", "cut", "a page", "version", "store", "ahead", "table"]
+    "damage",
+    ["deleted", "garbage", "cut", "a page", "version", "older", "store", "ahead", "seal", "digest", "table"],
 )
 def test_a_file_that_is_of_no_use_is_made_anew(
     store: EventStore, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Deleted, damaged, of another version or store, or ahead of the log: it is made again, and right."""
+    """Deleted, damaged, of another version, store or history: it is made again, and right."""
     first = SqlMirror(store)
     assert count(first) == 10
     first.close()
@@ -81,7 +87,10 @@ def test_a_file_that_is_of_no_use_is_made_anew(
         change = {
             "version": "UPDATE mirror_state SET version = 99",
             "store": "UPDATE mirror_state SET store_id = 'other'",
+            "older": "ALTER TABLE mirror_state DROP COLUMN seal_digest",
             "ahead": "UPDATE mirror_state SET position = 1000",
+            "seal": "UPDATE mirror_state SET seal = 1000",
+            "digest": "UPDATE mirror_state SET seal_digest = 'abcdef'",
             "table": "DROP TABLE evaluation",
         }[damage]
         db = sqlite3.connect(path)
@@ -94,6 +103,125 @@ def test_a_file_that_is_of_no_use_is_made_anew(
     second.close()
     assert tables_at(path) == right
     assert [record.levelname for record in caplog.records] == (["WARNING"] if damage != "deleted" else [])
+
+
+def generation_of(mirror: SqlMirror) -> str:
+    """What changes with each file that is made anew."""
+    db = sqlite3.connect(mirror.path)
+    (found,) = db.execute("SELECT generation FROM mirror_state").fetchone()
+    db.close()
+    return str(found)
+
+
+def ids(mirror: SqlMirror) -> set[str]:
+    """The jobs that a query finds."""
+    from redun.backends.db import Job
+
+    return {job.id for job in mirror.session.query(Job)}
+
+
+@pytest.mark.parametrize("more", [1, 5, 20])
+def test_a_mirror_of_another_history_is_made_anew(tmp_path: Path, more: int) -> None:
+    """A log restored from an older copy, also one that is longer by now, shows its own rows and no others."""
+    place = tmp_path / "store"
+    with open_store(place) as store:
+        add(store, RUN, *jobs(0, 3))
+    shutil.copytree(place, tmp_path / "copy")
+    with open_store(place) as store:
+        add(store, *jobs(3, 8))
+        lost = SqlMirror(store)
+        assert (count(lost), lost.position) == (8, 9)
+        lost.close()
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "copy", place)
+    with open_store(place) as store:
+        add(store, *jobs(100, 100 + more))
+        mirror = SqlMirror(store)
+        assert mirror.path == lost.path
+        assert ids(mirror) == {f"job{number:06d}" for number in (*range(3), *range(100, 100 + more))}
+        assert mirror.position == store.head().size
+        right = SqlMirror(store, tmp_path / "right.db")
+        right.refresh()
+        assert tables_at(mirror.path) == tables_at(right.path)
+        right.close()
+        mirror.close()
+
+
+def test_a_mirror_of_the_common_past_is_gone_on_with(tmp_path: Path) -> None:
+    """What was folded before the copy was made is of the restored log, too, so nothing is made anew."""
+    place = tmp_path / "store"
+    with open_store(place) as store:
+        add(store, RUN, *jobs(0, 3))
+        first = SqlMirror(store)
+        assert count(first) == 3
+        first.close()
+        generation = generation_of(first)
+    shutil.copytree(place, tmp_path / "copy")
+    with open_store(place) as store:
+        add(store, *jobs(3, 8))
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "copy", place)
+    with open_store(place) as store:
+        add(store, *jobs(100, 120))
+        mirror = SqlMirror(store)
+        assert count(mirror) == 23
+        assert generation_of(mirror) == generation
+        mirror.close()
+
+
+def test_what_is_sealed_while_it_looks_has_its_seal(
+    store: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror names a seal that has all that it has folded, so that the next process believes it."""
+    read = store.read
+    mirror = SqlMirror(store)
+    with open_store(tmp_path / "store") as other:
+
+        def late(**asked: Any) -> Iterator[pa.RecordBatch]:
+            monkeypatch.undo()
+            add(other, *jobs(10, 12))
+            return read(**asked)
+
+        monkeypatch.setattr(store, "read", late)
+        assert count(mirror) == 12
+    assert (mirror.position, store.head().number) == (18, 2)
+    mirror.close()
+    generation = generation_of(mirror)
+    with open_store(tmp_path / "store") as later:
+        again = SqlMirror(later)
+        assert count(again) == 12
+        assert generation_of(again) == generation
+        again.close()
+
+
+def test_a_process_reads_at_most_one_older_seal(tmp_path: Path) -> None:
+    """The one that the mirror names when it is first opened; what a process folded itself it knows."""
+    place = tmp_path / "store"
+    with open_store(place) as store:
+        add(store, RUN, *jobs(0, 3))
+        first = SqlMirror(store)
+        first.refresh()
+        first.close()
+        for number in range(3, 6):
+            add(store, *jobs(number, number + 1))
+    plan = FaultPlan()
+    with open_store(place, storage=FaultyStorage(open_storage(place), plan)) as store:
+        sealed = store.head().number
+        mirror = SqlMirror(store, fresh_seconds=0)
+        done = len(plan.trace)
+        mirror.refresh()
+        assert _old_seals(plan.trace[done:], sealed) == ["read seals/00000000000000000001.json"]
+        for number in range(6, 10):
+            add(store, *jobs(number, number + 1))
+            sealed, done = store.head().number, len(plan.trace)
+            mirror.refresh()
+            assert _old_seals(plan.trace[done:], sealed) == []
+        assert (count(mirror), mirror.position) == (10, 11)
+        mirror.close()
+
+
+def _old_seals(trace: list[str], newest: int) -> list[str]:
+    return [one for one in trace if "seals/" in one and int(one[-25:-5]) <= newest]
 
 
 def test_damage_that_a_query_meets_is_mended_by_the_next(store: EventStore) -> None:
