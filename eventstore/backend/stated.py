@@ -127,7 +127,7 @@ def value_recorded(
         "file_path": file_path,
     }
     # A path and the names of types are the user's: only the plain ones are known to be right.
-    if file_path is None and media_type is PICKLE_FORMAT and _is_name(type_name) and _is_hash(value_hash):
+    if file_path is None and media_type == PICKLE_FORMAT and _is_name(type_name) and _is_hash(value_hash):
         return _made(ValueRecorded, fields)
     return ValueRecorded(**fields)
 

@@ -87,9 +87,7 @@ BODY: tuple[Column, ...] = (
     ),
     Column("context_hash", _TEXT, "the context that a call was reached under"),
     Column("data", pa.binary(), "a small value's serialized bytes"),
-    Column(
-        "data_digest", _TEXT, "BLAKE3 (32 bytes) of a large value's bytes, in hex (section 11)"
-    ),
+    Column("data_digest", _TEXT, "BLAKE3 (32 bytes) of a large value's bytes, in hex (section 11)"),
     Column("entity_id", _TEXT, "id of a tagged entity"),
     Column("entity_type", _TEXT, "type of a tagged entity", repeats=True),
     Column("eval_hash", _TEXT, "key of the evaluation cache"),

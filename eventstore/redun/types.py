@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redun.backends.db import RedunDatabaseError
+from redun.expression import TaskExpression
 from redun.file import File
 from redun.task import Task
 from redun.value import InvalidValueError, ProxyValue, TypeRegistry, get_type_registry
@@ -21,6 +22,7 @@ from eventstore.backend import TaskDescription
 from eventstore.errors import NotFoundError, StateError
 from eventstore.hashing import hash_struct, hash_tagged_bytes
 from eventstore.pickling import PICKLE_FORMAT
+from eventstore.redun.expressions import hash_of_expression
 from eventstore.redun.plain import is_plain
 from eventstore.value import Described
 from eventstore.value_store import RedunValueStore
@@ -93,6 +95,9 @@ class RedunTypes:
             kind = value.__class__
             type_name, path = f"{kind.__module__}.{kind.__name__}", None
             value_hash, media_type = hash_tagged_bytes("Value", data), PICKLE_FORMAT
+        elif speaker.__class__ is TaskExpression:
+            type_name, path = str(speaker.type_name), None
+            value_hash, media_type = hash_of_expression(speaker), PICKLE_FORMAT
         else:
             type_name, path = str(speaker.type_name), value.path if isinstance(value, File) else None
             value_hash, media_type = _proper(speaker.get_hash(data=data)), speaker.get_serialization_format()

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import workflow_kit as kit
+from hypothesis import given
+from hypothesis import strategies as st
 from redun import File
+from redun.expression import (
+    Expression,
+    SchedulerExpression,
+    SimpleExpression,
+    TaskExpression,
+    ValueExpression,
+)
 from redun.value import Value, get_type_registry
 
 from eventstore.errors import NotFoundError
@@ -93,3 +103,62 @@ def test_odd_hash() -> None:
     assert backend.record_value(Odd()) == value_hash
     value, is_there = backend.get_value(value_hash)
     assert (type(value), is_there) == (Odd, True)
+
+
+_leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.sets(st.integers(), max_size=3),
+    st.just(1j),
+    st.builds(File, st.text("abc/", min_size=1)),
+    st.just(kit.leaf),
+)
+_names = st.text("abc", max_size=3)
+
+
+def _expressions(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(values, max_size=3)
+    given_ = {"args": several.map(tuple), "kwargs": st.dictionaries(_names, values, max_size=3)}
+    return st.one_of(
+        several,
+        st.dictionaries(_names, values, max_size=2),
+        st.builds(SimpleExpression, st.sampled_from(["add", "getitem"]), several.map(tuple)),
+        st.builds(SchedulerExpression, st.just("redun.cond"), **given_),
+        st.builds(ValueExpression, several),
+        st.builds(
+            TaskExpression,
+            st.sampled_from(["bench.one", "bench.täsk"]),
+            **given_,
+            task_options=st.none() | st.dictionaries(_names, st.integers() | _names, max_size=2),
+            export_options=st.none() | st.sets(_names, max_size=2),
+        ),
+    )
+
+
+@given(st.recursive(_leaves, _expressions, max_leaves=12))
+def test_expressions_have_the_hash_that_redun_gives(value: Any) -> None:
+    """Whatever is inside; and redun finds the hash made, where it would make it."""
+    expression = TaskExpression("bench.outer", (value, 1), {"key": value, "b": "text"})
+    copy = TaskExpression("bench.outer", (value, 1), {"key": value, "b": "text"})
+    expected = _afresh(copy)
+    assert _afresh(expression, RedunTypes(max_value_size=1 << 30)) == expected
+    assert expression._hash == expected == expression.get_hash()
+
+
+def _afresh(expression: TaskExpression[Any], types: RedunTypes | None = None) -> str:
+    """Return the hash, by us or by redun, without what was remembered in the parts."""
+    left: list[Any] = [expression]
+    while left:
+        part = left.pop()
+        if isinstance(part, Expression):
+            part._hash = None
+            left += [part.__dict__.get(name) for name in ("args", "kwargs", "value")]
+        elif isinstance(part, list | tuple):
+            left += part
+        elif isinstance(part, dict):
+            left += part.values()
+    return expression.get_hash() if types is None else types.describe(expression).value_hash
