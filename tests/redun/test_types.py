@@ -118,6 +118,8 @@ _leaves = st.one_of(
     st.just(kit.leaf),
 )
 _names = st.text("abc", max_size=3)
+_options = st.none() | st.dictionaries(_names, st.integers() | _names, max_size=2)
+_exports = st.none() | st.sets(_names, max_size=2)
 
 
 def _expressions(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -133,18 +135,20 @@ def _expressions(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
             TaskExpression,
             st.sampled_from(["bench.one", "bench.täsk"]),
             **given_,
-            task_options=st.none() | st.dictionaries(_names, st.integers() | _names, max_size=2),
-            export_options=st.none() | st.sets(_names, max_size=2),
+            task_options=_options,
+            export_options=_exports,
         ),
     )
 
 
-@given(st.recursive(_leaves, _expressions, max_leaves=12))
-def test_expressions_have_the_hash_that_redun_gives(value: Any) -> None:
+@given(st.recursive(_leaves, _expressions, max_leaves=12), _options, _exports)
+def test_expressions_have_the_hash_that_redun_gives(
+    value: Any, options: dict[str, Any] | None, exports: set[str] | None
+) -> None:
     """Whatever is inside; and redun finds the hash made, where it would make it."""
-    expression = TaskExpression("bench.outer", (value, 1), {"key": value, "b": "text"})
-    copy = TaskExpression("bench.outer", (value, 1), {"key": value, "b": "text"})
-    expected = _afresh(copy)
+    given_ = ("bench.outer", (value, 1), {"key": value, "b": "text"}, options, exports)
+    expected = _afresh(TaskExpression(*given_))
+    expression = TaskExpression(*given_)
     assert _afresh(expression, RedunTypes(max_value_size=1 << 30)) == expected
     assert expression._hash == expected == expression.get_hash()
 
