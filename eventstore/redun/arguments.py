@@ -9,7 +9,7 @@ from redun.expression import Expression, SchedulerExpression, TaskExpression
 from redun.utils import iter_nested_value
 
 from eventstore.backend import CallArgument
-from eventstore.redun.plain import is_plain
+from eventstore.value import is_plain
 
 __all__ = ["call_arguments", "upstream_calls"]
 

@@ -23,8 +23,7 @@ from eventstore.errors import NotFoundError, StateError
 from eventstore.hashing import hash_struct, hash_tagged_bytes
 from eventstore.pickling import PICKLE_FORMAT
 from eventstore.redun.expressions import hash_of_expression
-from eventstore.redun.plain import is_plain
-from eventstore.value import Described
+from eventstore.value import Described, is_plain
 from eventstore.value_store import RedunValueStore
 
 __all__ = ["IN_VALUE_STORE", "RedunTypes", "describe_task", "value_store_path"]

@@ -8,6 +8,7 @@ from eventstore.pickling import dump_pickle, load_pickle
 from eventstore.value.contract import Described, Value, ValueType
 from eventstore.value.function import source_of
 from eventstore.value.nested import iter_leaves, iter_values, map_leaves
+from eventstore.value.plain import is_plain
 from eventstore.value.problems import (
     UnstableValueWarning,
     UnstorableValueError,
@@ -26,6 +27,7 @@ __all__ = [
     "default_types",
     "dump_pickle",
     "find_unstable",
+    "is_plain",
     "iter_leaves",
     "iter_values",
     "load_pickle",

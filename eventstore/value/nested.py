@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from eventstore.value.contract import Value
+from eventstore.value.plain import is_plain
 
 __all__ = ["iter_leaves", "iter_values", "map_leaves", "members"]
 
@@ -16,7 +17,7 @@ _SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 def iter_values(nested: Any) -> Iterator[Value]:
     """Yield each `Value` in `nested`: itself, or at any depth of lists, tuples, sets, dicts, dataclasses."""
-    if type(nested) in _ATOMS:
+    if is_plain(nested):
         return iter(())
     return (leaf for leaf in iter_leaves(nested) if isinstance(leaf, Value))
 

@@ -1,4 +1,4 @@
-"""Values that hold nothing but numbers and text: redun's ways through nested values find nothing in them."""
+"""Values that hold nothing but numbers and text: a walk through them finds nothing, so it can be saved."""
 
 from __future__ import annotations
 
