@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Container, Iterable
+from operator import attrgetter
 from typing import Any
 
 from eventstore.backend.descriptions import CacheAnswer, CacheCheck, CacheKind, CacheMiss, CacheScope
 from eventstore.backend.recorder import Recorder
 from eventstore.errors import NotFoundError, StateError
-from eventstore.index.facts import CallMention
+from eventstore.index.facts import CallOutcome
 from eventstore.pickling import PICKLE_FORMAT
 from eventstore.tags import CONTEXT_KEY
 
 __all__ = ["Cache"]
 
+_AT = attrgetter("at_us")
 _MISS = CacheAnswer(None, None, CacheKind.MISS)
-_Outcome = tuple[str, str]
-"""A call hash, and the hash of its value."""
 
 
 class Cache:
@@ -66,18 +66,18 @@ class Cache:
         with_calls = from_store and check is CacheCheck.SHALLOW and _allows(allowed, CacheKind.CALL)
         in_execution = _allows(allowed, CacheKind.EXECUTION)
         if with_calls or in_execution:
-            mentions = lookup.calls_of(task_hash, args_hash)
-            if not mentions:
+            calls = lookup.calls_of(task_hash, args_hash)
+            if not calls:
                 self._recorder.known.unseen.put(task_hash + args_hash, True)
-            if mentions and context_hash is not None:
-                mentions = [each for each in mentions if self._was_under(each.call_hash, context_hash)]
-            if mentions:
+            if calls and context_hash is not None:
+                calls = [each for each in calls if self._was_under(each.call_hash, context_hash)]
+            if calls:
                 if in_execution:
-                    found = self._of_execution(mentions, task_hash, execution_id)
+                    found = self._of_execution(calls, task_hash, execution_id)
                     if found is not None and (answer := self._read(found, CacheKind.EXECUTION)) is not None:
                         return answer
                 if with_calls:
-                    found = self._current(mentions, current_tasks)
+                    found = self._current(calls, current_tasks)
                     if found is not None and (answer := self._read(found, CacheKind.CALL)) is not None:
                         return answer
         if from_store and _allows(allowed, CacheKind.EVALUATION):
@@ -106,40 +106,38 @@ class Cache:
         return any(tag.key == CONTEXT_KEY and tag.value == wanted for tag in tags)
 
     def _of_execution(
-        self, mentions: Iterable[CallMention], task_hash: str, execution_id: str
-    ) -> _Outcome | None:
+        self, calls: Iterable[CallOutcome], task_hash: str, execution_id: str
+    ) -> CallOutcome | None:
         """Return the call that the job ended with which, of those in the execution, started last."""
         lookup = self._recorder.lookup
-        found, started = None, -1
-        for mention in mentions:
-            for job_id in lookup.jobs_that_ended_with(execution_id, mention.call_hash, look=False):
+        found: CallOutcome | None = None
+        started = -1
+        for call in calls:
+            for job_id in lookup.jobs_that_ended_with(execution_id, call.call_hash, look=False):
                 job = lookup.job(job_id, look=False)
                 if (
                     job is not None
                     and job.start_us >= started
-                    and job.call_hash == mention.call_hash
+                    and job.call_hash == call.call_hash
                     and job.task_hash == task_hash
                     and job.execution_id == execution_id
                 ):
-                    found, started = mention.call_hash, job.start_us
-        outcome = None if found is None else lookup.call_outcome(found)
-        return None if found is None or outcome is None else (found, outcome[0])
+                    found, started = call, job.start_us
+        return found
 
-    def _current(self, mentions: list[CallMention], current_tasks: Container[str]) -> _Outcome | None:
+    @staticmethod
+    def _current(calls: list[CallOutcome], current_tasks: Container[str]) -> CallOutcome | None:
         """Return the call, of those with current tasks only, that was first recorded last."""
-        lookup = self._recorder.lookup
         # Sorting keeps the order of the log among equal times, so of those the last comes first.
-        ordered = sorted(mentions, key=lambda each: each.at_us)
-        for mention in reversed(ordered):
-            outcome = lookup.call_outcome(mention.call_hash)
-            if outcome is not None and all(task_hash in current_tasks for task_hash in outcome[1]):
-                return mention.call_hash, outcome[0]
+        ordered = sorted(calls, key=_AT) if len(calls) > 1 else calls
+        for call in reversed(ordered):
+            if all([task_hash in current_tasks for task_hash in call.subtree_tasks]):  # noqa: C419 - faster
+                return call
         return None
 
-    def _read(self, outcome: _Outcome, kind: CacheKind) -> CacheAnswer | None:
-        call_hash, value_hash = outcome
-        value, is_read = self._value_for_cache(value_hash)
-        return CacheAnswer(value, call_hash, kind) if is_read else None
+    def _read(self, call: CallOutcome, kind: CacheKind) -> CacheAnswer | None:
+        value, is_read = self._value_for_cache(call.value_hash)
+        return CacheAnswer(value, call.call_hash, kind) if is_read else None
 
     def _value_for_cache(self, value_hash: str) -> tuple[Any, bool]:
         """Return a value; one that may not be unpickled here is none, so its task runs again."""

@@ -12,6 +12,7 @@ from functools import partial
 from eventstore.index.facts import (
     CallFacts,
     CallMention,
+    CallOutcome,
     ExecutionFacts,
     HandleFacts,
     JobFacts,
@@ -20,7 +21,7 @@ from eventstore.index.facts import (
     TaskFacts,
     ValueFacts,
 )
-from eventstore.index.families import KEEP
+from eventstore.index.families import KEEP, RECORDS_VERSION
 from eventstore.index.handle_states import HandleStates
 from eventstore.index.history import HistoryIndex
 from eventstore.index.peers import PeerJournals
@@ -34,6 +35,7 @@ from eventstore.value_store import ValueStore
 __all__ = [
     "CallFacts",
     "CallMention",
+    "CallOutcome",
     "ExecutionFacts",
     "HandleFacts",
     "HandleStates",
@@ -79,7 +81,9 @@ def open_index(
         reader,
         sequence,
         values,
-        runs=None if folder is None else partial(IndexRuns, folder.path.parent / "index", keep=_KEEP),
+        runs=None
+        if folder is None
+        else partial(IndexRuns, folder.path.parent / "index", keep=_KEEP, version=RECORDS_VERSION),
         peers=PeerJournals(folder, store_id=store_id, own=own) if folder is not None else None,
         own_rows=own_rows,
         fresh_seconds=fresh_seconds,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "CallFacts",
     "CallMention",
+    "CallOutcome",
     "ExecutionFacts",
     "HandleFacts",
     "JobFacts",
@@ -73,6 +74,18 @@ class CallMention(NamedTuple):
     task_hash: str
     args_hash: str
     at_us: int
+
+
+class CallOutcome(NamedTuple):
+    """A call node, as far as answering the same call with it needs."""
+
+    call_hash: str
+    at_us: int
+    task_hash: str
+    args_hash: str
+    value_hash: str
+    subtree_tasks: Sequence[str]
+    """Tasks at and below it."""
 
 
 class JobFacts(NamedTuple):

@@ -21,6 +21,7 @@ __all__ = [
     "INLINE_BYTES",
     "KEEP",
     "KINDS",
+    "RECORDS_VERSION",
     "Builder",
     "Entry",
     "Family",
@@ -54,11 +55,11 @@ class Family(IntEnum):
     CALL = 4
     """Call hash: task hash and name, arguments hash, value hash, time, children, arguments, subtree tasks."""
     CALLS_OF = 5
-    """Task hash and arguments hash: call hash, time, task hash, arguments hash."""
+    """Task hash and arguments hash: call hash, time, task hash, arguments hash, value hash, subtree tasks."""
     CALL_WITH_ARGUMENTS = 6
-    """Arguments hash and task name: as before, and the task name."""
+    """Arguments hash and task name: call hash, time, task hash, arguments hash, task name."""
     CALL_OF_TASK = 7
-    """Task hash: as `CALLS_OF`."""
+    """Task hash: call hash, time, task hash, arguments hash."""
     JOB = 8
     """Job id: time, execution, parent, task; of an end also status, cached, call hash."""
     ENDED = 9
@@ -82,6 +83,9 @@ class Family(IntEnum):
 
 
 Entry = tuple[Family, Key, Record]
+
+RECORDS_VERSION = 2
+"""Of what records say; runs of another version are set aside."""
 
 KEEP: Mapping[Family, Literal["first", "last", "all"]] = {
     Family.EVALUATION: "last",
@@ -173,7 +177,7 @@ def _call(
     mention = (call_hash, at, task_hash, args_hash)
     return (
         (Family.CALL, call_hash, facts),
-        (Family.CALLS_OF, (args_hash, task_hash), mention),
+        (Family.CALLS_OF, (args_hash, task_hash), (*mention, value_hash, subtree_tasks or ())),
         (Family.CALL_WITH_ARGUMENTS, (args_hash, task_name), (*mention, task_name)),
         (Family.CALL_OF_TASK, task_hash, mention),
     )

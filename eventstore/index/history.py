@@ -7,13 +7,14 @@ for, and those of other machines, within a bound. Both are derived from the log,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 from eventstore.events.envelope import Event
 from eventstore.index.facts import (
     CallFacts,
     CallMention,
+    CallOutcome,
     ExecutionFacts,
     HandleFacts,
     JobFacts,
@@ -151,17 +152,12 @@ class HistoryIndex:
         arguments = [dict(zip(names, each, strict=True)) for each in given]
         return CallFacts._make((call_hash, *facts, arguments, subtree_tasks))
 
-    def call_outcome(self, call_hash: str) -> tuple[str, Sequence[str]] | None:
-        """Return the value hash of a call node, and the tasks at and below it."""
-        record = self._first(Family.CALL, call_hash)
-        return None if record is None else (record[3], record[-1])
-
-    def calls_of(self, task_hash: str, args_hash: str) -> list[CallMention]:
+    def calls_of(self, task_hash: str, args_hash: str) -> list[CallOutcome]:
         """Return the call nodes of a task with these arguments, in the order of the log, each once."""
-        found: dict[str, CallMention] = {}
-        for call_hash, at, task, args in self._all(Family.CALLS_OF, (args_hash, task_hash)):
-            if task == task_hash and args == args_hash:
-                found.setdefault(call_hash, CallMention(call_hash, task, args, at))
+        found: dict[str, CallOutcome] = {}
+        for record in self._all(Family.CALLS_OF, (args_hash, task_hash)):
+            if record[2] == task_hash and record[3] == args_hash and record[0] not in found:
+                found[record[0]] = CallOutcome._make(record)
         return list(found.values())
 
     def newest_call_with_args(self, task_name: str, args_hash: str) -> CallMention | None:
@@ -197,6 +193,8 @@ class HistoryIndex:
         `look` as in `evaluation`.
         """
         records = self._all(Family.ENDED, (call_hash, execution_id), look=look)
+        if not records:
+            return []
         return [record[0] for record in records if record[1:] == (execution_id, call_hash)][-1:]
 
     def child_jobs(self, job_id: str) -> list[str]:
