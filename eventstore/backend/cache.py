@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Sequence
 from operator import attrgetter
 from typing import Any
 
 from eventstore.backend.descriptions import CacheAnswer, CacheCheck, CacheKind, CacheMiss, CacheScope
 from eventstore.backend.recorder import Recorder
 from eventstore.errors import NotFoundError, StateError
-from eventstore.index.facts import CallOutcome
+from eventstore.index.facts import CallOutcome, JobFacts
 from eventstore.pickling import PICKLE_FORMAT
 from eventstore.tags import CONTEXT_KEY
 
@@ -106,22 +106,30 @@ class Cache:
         return any(tag.key == CONTEXT_KEY and tag.value == wanted for tag in tags)
 
     def _of_execution(
-        self, calls: Iterable[CallOutcome], task_hash: str, execution_id: str
+        self, calls: Sequence[CallOutcome], task_hash: str, execution_id: str
     ) -> CallOutcome | None:
         """Return the call that the job ended with which, of those in the execution, started last."""
         lookup = self._recorder.lookup
+
+        def ended(job_id: str, call: CallOutcome) -> JobFacts | None:
+            job = lookup.job(job_id, look=False)
+            # A job may have ended again, with another call.
+            known = job is not None and (job.call_hash, job.task_hash, job.execution_id)
+            return job if known == (call.call_hash, task_hash, execution_id) else None
+
+        if len(calls) == 1:
+            # Then any of the jobs will do, and there may be thousands.
+            job_id = lookup.job_that_ended_with(execution_id, calls[0].call_hash)
+            if job_id is None:
+                return None
+            if ended(job_id, calls[0]) is not None:
+                return calls[0]
         found: CallOutcome | None = None
         started = -1
         for call in calls:
             for job_id in lookup.jobs_that_ended_with(execution_id, call.call_hash, look=False):
-                job = lookup.job(job_id, look=False)
-                if (
-                    job is not None
-                    and job.start_us >= started
-                    and job.call_hash == call.call_hash
-                    and job.task_hash == task_hash
-                    and job.execution_id == execution_id
-                ):
+                job = ended(job_id, call)
+                if job is not None and job.start_us >= started:
                     found, started = call, job.start_us
         return found
 

@@ -96,7 +96,7 @@ KEEP: Mapping[Family, Literal["first", "last", "all"]] = {
     Family.CALL_WITH_ARGUMENTS: "last",
     Family.CALL_OF_TASK: "last",
     Family.JOB: "all",
-    Family.ENDED: "last",
+    Family.ENDED: "all",
     Family.CHILD_JOB: "all",
     Family.EXECUTION: "first",
     Family.HEARTBEAT: "last",

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -61,6 +61,8 @@ _DROP_EVENTS = 10_000
 _CLOSING_EVENTS = 2_000
 """The same as `_RUN_EVENTS` when a store is closed, so that the next opener finds little to read."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+Answer = TypeVar("Answer")
 
 
 class LogFollower:
@@ -168,16 +170,27 @@ class LogFollower:
         """Whether there is a record of a key, as of the last look at what is new."""
         return self.overlay.knows(family, key) or bool(self._payloads(family, key))
 
+    def newest(self, family: Family, key: Key) -> Record | None:
+        """Return a record of a key that is as good as the last one, as of the last look at what is new.
+
+        Of a key that has very many records all of them need not be read.
+        """
+        found = self.overlay.newest(family, key)
+        if found is not None or self.runs is None:
+            return found
+        payload = self._of_runs(self.runs.newest, key_bytes(family, key))
+        return None if payload is None else decoded(family, payload)
+
     def _payloads(self, family: Family, key: Key) -> list[bytes]:
-        runs = self.runs
-        if runs is None:
-            return []
-        wanted = key_bytes(family, key)
+        return [] if self.runs is None else self._of_runs(self.runs.get, key_bytes(family, key))
+
+    def _of_runs(self, ask: Callable[[bytes], Answer], key: bytes) -> Answer:
         while True:
             try:
-                return runs.get(wanted)
+                return ask(key)
             except IndexDamagedError as error:
-                runs.reset(str(error))
+                if self.runs is not None:
+                    self.runs.reset(str(error))
                 self._start_again()
 
     def _stored_handle(self, handle_hash: str) -> HandleFacts | None:

@@ -188,14 +188,20 @@ class HistoryIndex:
         return JobFacts(job_id, execution_id, parent_id, task_hash, at, end_at, status, is_cached, call_hash)
 
     def jobs_that_ended_with(self, execution_id: str, call_hash: str, *, look: bool = True) -> list[str]:
-        """Return the job of an execution that last ended with a call node, if there is one.
+        """Return the jobs of an execution that ended with a call node, in the order of the log, each once.
 
         `look` as in `evaluation`.
         """
         records = self._all(Family.ENDED, (call_hash, execution_id), look=look)
         if not records:
             return []
-        return [record[0] for record in records if record[1:] == (execution_id, call_hash)][-1:]
+        return list(dict.fromkeys(each[0] for each in records if each[1:] == (execution_id, call_hash)))
+
+    def job_that_ended_with(self, execution_id: str, call_hash: str) -> str | None:
+        """Return one of those jobs, as of the last look at what is new; very many make it no slower."""
+        with self._lock:
+            found = self._log.newest(Family.ENDED, (call_hash, execution_id))
+        return None if found is None or found[1:] != (execution_id, call_hash) else str(found[0])
 
     def child_jobs(self, job_id: str) -> list[str]:
         """Return the jobs that a job called, in the order of the log."""

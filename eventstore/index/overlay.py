@@ -73,6 +73,14 @@ class Overlay:
             return [record for records in several for record in records]
         return several
 
+    def newest(self, family: Family, key: Key) -> Record | None:
+        """Return the record of a key that came last; of a family of which all count."""
+        for each in reversed(self._generations):
+            found = each.tables[family].get(key)
+            if found is not None:
+                return found[-1]  # type: ignore[no-any-return]
+        return None
+
     def knows(self, family: Family, key: Key) -> bool:
         """Whether there is a record of a key."""
         return any(key in each.tables[family] for each in self._generations)

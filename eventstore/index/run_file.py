@@ -152,6 +152,15 @@ class Run:
                 return found
         return self._searched(key, block)
 
+    def newest(self, key: bytes) -> bytes | None:
+        """Return the last payload with this key, without reading the others where there are many; or None."""
+        block = _from_bytes(key[:4], "big") >> self._shift
+        if self._known[block] or self._is_good(block):
+            found = self.all(key)
+        else:
+            found = self._searched(key, block, newest=True)
+        return found[-1] if found else None
+
     def _is_good(self, block: int) -> bool:
         """Compare a block with its sum; False if it is too large for that, or the directory makes it so."""
         at = self._directory + 16 * block
@@ -165,8 +174,8 @@ class Run:
         self._known[block] = 1
         return True
 
-    def _searched(self, key: bytes, block: int) -> list[bytes]:
-        """Return all payloads with this key of a large block, checking what they rest on."""
+    def _searched(self, key: bytes, block: int, *, newest: bool = False) -> list[bytes]:
+        """Return all payloads with this key of a large block, or the last one, checking what they rest on."""
         check = self._file.check
         start, count, _ = self._entry(block)
         table = start + KEY_BYTES * count
@@ -174,6 +183,8 @@ class Run:
         last = self._bisected(start, count, key, after=True)
         if first == last:
             return []
+        if newest:
+            first = last - 1
         known = max(first - 1, 0)  # where the payload before ends, the first one begins
         check(table + 4 * known, table + 4 * last)
         ends = struct.unpack_from(f"<{last - known}I", self._map, table + 4 * known)

@@ -47,7 +47,7 @@ _TRIES = 20
 class _View:
     """One published state, open."""
 
-    __slots__ = ("all", "manifest", "newest_first", "oldest_first", "opened", "runs", "stamp")
+    __slots__ = ("all", "manifest", "newest", "newest_first", "oldest_first", "opened", "runs", "stamp")
 
     def __init__(self, manifest: Manifest, runs: tuple[Run, ...] = (), opened: OpenManifest | None = None):
         self.manifest = manifest
@@ -57,6 +57,7 @@ class _View:
         self.oldest_first: tuple[Callable[[bytes], bytes | None], ...] = tuple(run.one for run in runs)
         self.newest_first = self.oldest_first[::-1]
         self.all: tuple[Callable[[bytes], list[bytes]], ...] = tuple(run.all for run in runs)
+        self.newest: tuple[Callable[[bytes], bytes | None], ...] = tuple(run.newest for run in runs[::-1])
 
 
 class IndexRuns:
@@ -143,6 +144,17 @@ class IndexRuns:
             if payload is not None:
                 return [payload]
         return []
+
+    def newest(self, key: bytes) -> bytes | None:
+        """Return the last payload of a key's records, however many there are; None if there is none.
+
+        For families of which all count; raises like `get`.
+        """
+        for newest in self._view.newest:
+            payload = newest(key)
+            if payload is not None:
+                return payload
+        return None
 
     def refresh(self) -> bool:
         """Take in what another process has published; returns whether anything changed.
@@ -301,7 +313,8 @@ class IndexRuns:
         with self._lock:
             self._closed = True
             self._view = _View(self._view.manifest)
-            self._view.oldest_first = self._view.newest_first = self._view.all = (self._refuse,)
+            view = self._view
+            view.oldest_first = view.newest_first = view.newest = view.all = (self._refuse,)
 
     # inside ----------------------------------------------------------------------------------------------
 

@@ -354,10 +354,10 @@ class HistoryMachine(RuleBasedStateMachine):
             ("none", CacheCheckValid.SHALLOW, {of.hash}),
         ):
             (pair or self.pair).compare_cache(*asked, execution_id, current, CacheScope.BACKEND, check)
-        (pair or self.pair).both("explain_cache_miss", of, ARGS[args_hash])
+        (pair or self.pair).explain(of, ARGS[args_hash], in_order=pair is None)
 
     @rule(task=tasks, args_hash=arguments | st.none())
     def explain_miss(self, task: int, args_hash: int | None) -> None:
         """Why a call is not in the cache."""
         asked = some_hash("unknown") if args_hash is None else ARGS[args_hash]
-        self.pair.both("explain_cache_miss", TASKS[task], asked)
+        self.pair.explain(TASKS[task], asked)

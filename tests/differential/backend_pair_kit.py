@@ -166,6 +166,19 @@ class Pair:
         same(ours, other, method)
         return ours
 
+    def explain(self, task: Any, args_hash: str, *, in_order: bool = True) -> None:
+        """Both name the same call for a miss.
+
+        On purpose different: where records came in another order than that of their times, another call may
+        be named that explains it as well.
+        """
+        ours, other = (each.explain_cache_miss(task, args_hash) for each in (self.ours, self.theirs))
+        if not in_order and ours != other:
+            key = {"new_task": "call_args_hash", "new_args": "call_task_hash"}[ours["reason"]]
+            same(*(({name: each[name] for name in ("reason", key)}) for each in (ours, other)), "explanation")
+        else:
+            same(ours, other, "explanation")
+
     def both_fail(self, method: str, *args: Any, **kwargs: Any) -> list[Exception]:
         """Call a method that neither can do; both go on afterwards."""
         errors = []

@@ -135,6 +135,21 @@ def test_call_whose_value_is_gone(ours: EventStoreBackend, redun: Plain) -> None
         assert named == (None if backend is ours else call_hash)
 
 
+def test_calls_that_were_imported_out_of_order(ours: EventStoreBackend, redun: Plain) -> None:
+    """A miss is explained by the call recorded last, and in redun by the one with the latest time."""
+    for backend in (ours, redun):
+        result = backend.record_value(1)
+        first, second = call(backend, result), call(backend, backend.record_value(2))
+        found = [record(backend, each) for each in (first, second)]
+        for each, moment in zip(found, ("2031-01-01", "2030-01-01"), strict=True):
+            each["call_hash"] = f"{moment[3]}{each['call_hash'][1:]}"
+            each["timestamp"] = f"{moment} 00:00:00.000000+00:00"
+        backend.put_records(found)
+        why = backend.explain_cache_miss(TASK, ARGS_HASH)
+        assert why is not None
+        assert why["call_hash"] == found[1 if backend is ours else 0]["call_hash"]
+
+
 def test_parts_of_a_part(ours: EventStoreBackend, redun: Plain, tmp_path: Path) -> None:
     """A folder that was first recorded inside a list links to its files; in redun it never will."""
     (tmp_path / "a").write_text("a")

@@ -57,7 +57,9 @@ def answers(index: HistoryIndex) -> dict[str, Any]:
         for word in WORDS:
             found[f"newest {name} {word}"] = index.newest_call_with_args(word, name)
         for each in IDS:
-            found[f"ended {each} {name}"] = index.jobs_that_ended_with(each, name)
+            jobs = found[f"ended {each} {name}"] = index.jobs_that_ended_with(each, name)
+            one = index.job_that_ended_with(each, name)
+            assert one in jobs if jobs else one is None
     for each in IDS:
         for question in (index.job, index.child_jobs, index.execution, index.tags_of, index.current_tags):
             found[f"{question.__name__} {each}"] = question(each)

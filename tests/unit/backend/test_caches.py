@@ -122,6 +122,24 @@ def test_job_that_started_last_answers(engine: Engine) -> None:
     assert engine.ask(args=[1]).value == "late"
 
 
+def test_of_the_jobs_with_one_call_the_one_that_started_last_counts(engine: Engine) -> None:
+    """Also if another of them ended after it, and a job with another call started between the two."""
+    engine.start()
+    for result, day in (("a", 3), ("b", 2), ("a", 1)):
+        engine.call(result, args=[1], now=START + dt.timedelta(days=day))
+    assert engine.ask(args=[1]).value == "a"
+
+
+def test_a_job_that_ended_again_answers_with_its_last_call_only(backend: LogBackend, engine: Engine) -> None:
+    """The call that it ended with before is answered by another job, as long as there is one."""
+    engine.start()
+    jobs = [engine.call("a", args=[1]).job for _ in range(2)]
+    other = engine.call("b", args=[2])
+    for job, kind in zip(reversed(jobs), (CacheKind.EXECUTION, CacheKind.EVALUATION), strict=True):
+        backend.record_job_end(job._replace(call_hash=other.call_hash))
+        assert engine.ask(args=[1]).kind is kind
+
+
 def test_running_jobs_do_not_answer(backend: LogBackend, engine: Engine) -> None:
     """A job without an end, or with an end and no call, answers nothing."""
     engine.start()

@@ -29,9 +29,9 @@ def assert_run(run: Run, records: list[Pair], absent: list[bytes]) -> None:
     """The run has these records, twice asked, and nothing of these other keys."""
     for _ in range(2):  # the first time pages are checked
         for key, payloads in by_key(records).items():
-            assert (run.one(key), run.all(key)) == (payloads[0], payloads)
+            assert (run.one(key), run.all(key), run.newest(key)) == (payloads[0], payloads, payloads[-1])
         for key in absent:
-            assert (run.one(key), run.all(key)) == (None, [])
+            assert (run.one(key), run.all(key), run.newest(key)) == (None, [], None)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 16, 17, 33, 500, 5_000])
@@ -127,6 +127,7 @@ def test_no_flipped_bit_gives_a_wrong_answer(tmp_path: Path, monkeypatch: pytest
             try:
                 assert run.all(key) == payloads
                 assert run.one(key) == (payloads[0] if payloads else None)
+                assert run.newest(key) == (payloads[-1] if payloads else None)
             except IndexDamagedError:
                 noticed += 1
         assert noticed or place >= directory, f"the bit at {place} of {len(whole)} was not noticed"
