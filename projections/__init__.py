@@ -52,7 +52,6 @@ __all__ = [
     "from_payload",
     "handle_lineage",
     "moment",
-    "open",
     "open_tables",
     "plan_prune",
     "position_of",

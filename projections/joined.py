@@ -45,6 +45,7 @@ class JoinedProjection(Projection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._take_names("state_key", "first_event_of")
         if self.group[0] != self.key[0] or (self.state_key and self.finish is None):
             raise self.error(
                 "bad_projection",

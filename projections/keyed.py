@@ -44,7 +44,7 @@ class KeyedProjection(JoinedProjection):
         position = events["position"][0] if events.height else None
         with self.watched("rows", position):
             frame = self.rows(events.lazy()).collect(engine="in-memory")
-        frame = self.check(frame, self.state_schema, "rows")
+        frame = self.check(frame, self.state_schema, "rows", position)
         frame = frame.filter(pl.all_horizontal(pl.col(self.group).is_not_null()))
         # Stable, so the rows of one event stay in their order.
         if not frame["position"].is_sorted():

@@ -108,7 +108,7 @@ class KeyedReads:
         view, recipe = self._view, self._recipe
         if not view.parts:
             return self._from_memory(view.frame().collect(), recipe.key)
-        if not isinstance(recipe, JoinedProjection) or view.version != recipe.version:
+        if not isinstance(recipe, JoinedProjection):
             return self._table_index()
         newer = [(snapshot, run) for snapshot, run in view.parts[1:] if run.rows]
         newest = view.newest if view.newest is not None and view.newest.height else None
@@ -205,11 +205,8 @@ class KeyedReads:
         recipe = self._recipe
         wanted = pl.DataFrame([key], schema={name: recipe.schema[name] for name in recipe.key}, orient="row")
         together = recipe.together if isinstance(recipe, JoinedProjection) else recipe.key
-        if self._view.version != recipe.version:
-            found = self._view.frame().join(wanted.lazy(), on=list(recipe.key), how="semi").collect()
-        else:
-            found = self._view.select(wanted.select(together))
-            found = found.join(wanted, on=list(recipe.key), how="semi")
+        found = self._view.select(wanted.select(together))
+        found = found.join(wanted, on=list(recipe.key), how="semi")
         return found.row(0) if found.height else None
 
     @staticmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -136,6 +136,7 @@ class Projection(ABC):
     finish: Finish | None = None
 
     def __post_init__(self) -> None:
+        self._take_names("kinds", "inputs", "key")
         if "position" not in self.columns:
             position = Column(pl.Int64, "position of the first event that speaks of the row")
             head = {name: self.columns[name] for name in self.key if name in self.columns}
@@ -149,6 +150,34 @@ class Projection(ABC):
         ):
             if not good:
                 raise self.error("bad_projection", expected, found, "correct the recipe")
+        for name, column in (*self.columns.items(), *self.state_columns.items()):
+            self._check_column(name, column)
+
+    def _take_names(self, *fields: str) -> None:
+        """Make tuples of names; one text instead of several would be taken letter by letter."""
+        for field in fields:
+            names = getattr(self, field)
+            several = isinstance(names, Iterable) and not isinstance(names, str)
+            taken = tuple(names) if several else ()
+            if not several or not all(isinstance(name, str) for name in taken):
+                raise self.error(
+                    "bad_projection",
+                    f"`{field}` to be several names, such as a list of texts",
+                    repr(taken if several else names),
+                    f"write [{names!r}]" if isinstance(names, str) else "name them as text",
+                )
+            object.__setattr__(self, field, taken)
+
+    def _check_column(self, name: str, column: object) -> None:
+        dtype = column.dtype if isinstance(column, Column) else None
+        if dtype is None or not _is_stored(dtype):
+            raise self.error(
+                "bad_projection",
+                f"a Column for {name!r}, of text, bytes, numbers of at most 64 bits, decimals, booleans, "
+                "dates, times, durations, or lists or structs of these, with all their parameters",
+                f"{column!r}" if dtype is None else f"{dtype!r}",
+                "declare another type, and cast to it in the recipe",
+            )
 
     @property
     def schema(self) -> pl.Schema:
@@ -229,7 +258,9 @@ class Projection(ABC):
             )
         return frame
 
-    def check(self, frame: pl.DataFrame, schema: pl.Schema, step: str) -> pl.DataFrame:
+    def check(
+        self, frame: pl.DataFrame, schema: pl.Schema, step: str, position: int | None = None
+    ) -> pl.DataFrame:
         """Return `frame` with its columns in the order of `schema`, or raise (``wrong_columns``)."""
         found = frame.schema
         if dict(found) != dict(schema):
@@ -240,6 +271,7 @@ class Projection(ABC):
                 ", ".join(f"{name}: {schema.get(name, 'no such column')}" for name in faulty),
                 ", ".join(f"{name}: {found.get(name, 'nothing')}" for name in faulty),
                 f"correct `{step}`, or the columns that the recipe declares",
+                position=position,
             )
         return frame if list(found) == list(schema) else frame.select(list(schema))
 
@@ -299,6 +331,22 @@ def _rises(frame: pl.DataFrame, key: tuple[str, ...]) -> bool:
     return int(falls or 0) == 0  # the first row has none before it: null
 
 
+def _is_stored(dtype: DataType) -> bool:
+    """Whether a column of this type has a canonical form (`projections.digest`) and a name of its own."""
+    try:
+        known = pl.Schema({"": dtype})[""]
+    except TypeError:
+        return False  # no type, or one without its parameters, such as the unit of a time
+    match known:
+        case pl.List():
+            return _is_stored(known.inner)
+        case pl.Struct():
+            return bool(known.fields) and all(_is_stored(field.dtype) for field in known.fields)
+        case pl.Int128() | pl.UInt128():
+            return False
+    return known in (pl.String, pl.Binary, pl.Boolean) or known.is_numeric() or known.is_temporal()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GeneralProjection(Projection):
     """A recipe by one function ``step(state or None, events) -> state``, for what rows by key cannot say.
@@ -324,9 +372,10 @@ class _StepFold:
             return
         # A state without rows is none: a saved one must not differ from one that was never made.
         before = self._state if self._state is not None and self._state.height else None
-        with self._recipe.watched("step", events["position"][0]):
+        position = events["position"][0]
+        with self._recipe.watched("step", position):
             state = self._recipe.step(before, events)
-        self._state = self._recipe.check(state, self._recipe.state_schema, "step")
+        self._state = self._recipe.check(state, self._recipe.state_schema, "step", position)
 
     def state(self) -> pl.DataFrame:
         return self._recipe.state_schema.to_frame() if self._state is None else self._state

@@ -6,6 +6,7 @@ A new registry is empty; `default_projections` in `projections.catalog` knows th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
 from eventstore import NotFoundError
 from projections.keyed import KeyedProjection, Rows
@@ -107,9 +108,10 @@ class ProjectionRegistry:
                 name=name,
                 version=version,
                 doc=doc or (rows.__doc__ or "").strip().partition("\n")[0],
-                kinds=tuple(kinds),
-                inputs=tuple(inputs),
-                key=tuple(key),
+                # The recipe makes tuples of these, and refuses one text, which here would become letters.
+                kinds=cast("tuple[str, ...]", kinds),
+                inputs=cast("tuple[str, ...]", inputs),
+                key=cast("tuple[str, ...]", key),
                 columns=columns,
                 rows=rows,
                 finish=finish,

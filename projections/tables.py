@@ -21,7 +21,7 @@ from projections.projection import Projection
 from projections.registry import ProjectionRegistry
 from projections.scratch import Scratch
 from projections.snapshot import Snapshot, find_older, find_snapshot, list_snapshots
-from projections.view import View
+from projections.view import FinishedTable, View
 
 __all__ = ["INDEXES", "Fresh", "Tables", "open_tables", "position_of"]
 
@@ -90,7 +90,8 @@ class Tables(Mapping[str, pl.LazyFrame]):
         """Return the row of the table `name` with this key, by column; None if there is none.
 
         The first look-up in a run of the table makes an index of it on this machine; the next ones, and other
-        processes, find their rows in it within microseconds.
+        processes, find their rows in it within microseconds. Of a table that an older version of the recipe
+        made (`versions`), key and columns are those of that version.
 
         Parameters
         ----------
@@ -242,13 +243,19 @@ def _at(store: Store, recipe: Projection, position: int, *, verify: bool) -> Sna
 def _older(store: Store, recipe: Projection, *, verify: bool) -> View | None:
     """Return what an older version of the recipe made, while the present one is not built yet.
 
-    Its recipe is not known here, so of its runs only the first can be read, which is a finished table.
+    Its recipe is not known here, so of its runs only the first can be read, which is a finished table, with
+    the key and columns that its manifest says.
     """
     for version in range(recipe.version - 1, 0, -1):
         snapshot = find_older(store, replace(recipe, version=version), verify=verify)
-        if snapshot is not None:
-            run = snapshot.manifest.runs[0]
-            return View(recipe, run.until, ((snapshot, run),), None, version)
+        if snapshot is None:
+            continue
+        try:
+            table = FinishedTable.of(snapshot)
+        except ProjectionError:
+            continue  # damaged, as was not looked for
+        run = snapshot.manifest.runs[0]
+        return View(table, run.until, ((snapshot, run),), None, version)
     return None
 
 

@@ -2,23 +2,28 @@
 
 Newer events are those of later runs and those that were folded for this reader alone. Whatever they speak of
 is finished anew from all states; the rest is read from the first run's files as it is, pruned by polars.
+
+A table that another version of the recipe made is read as what it says it is: see `FinishedTable`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import polars as pl
 
+from eventstore.layout import run_folder
 from projections.digest import ContentDigest
+from projections.files import check_file, read_source
 from projections.joined import JoinedProjection
 from projections.merge import merge_sorted, sorted_chunks
-from projections.projection import Projection
+from projections.projection import Column, Fold, Projection
 from projections.run import CHUNK_ROWS, Run, read_chunks
 from projections.snapshot import Snapshot
 
-__all__ = ["View", "whole_state"]
+__all__ = ["FinishedTable", "View", "whole_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +32,15 @@ class View:
 
     Parameters
     ----------
+    recipe
+        What made it; of a table that another version made, a `FinishedTable`.
     parts
         Runs in order of their positions, each with the snapshot that has its files; the first run is
         finished. Empty where nothing was ever built.
     newest
         The state that events behind the runs gave (of a general recipe: the whole state), in memory.
     version
-        The recipe's version that made it: an older one until the present one is built.
+        The version of `recipe`: an older one until the present one is built.
     """
 
     recipe: Projection
@@ -132,6 +139,48 @@ class View:
         for batch in self.batches():
             digest.add(batch)
         return digest.rows, digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FinishedTable(Projection):
+    """A table whose recipe is not here: it has a version, a key and columns of its own, and no state.
+
+    So it is read as the files of its first run, which are finished. Kinds and inputs are those of the recipe
+    that takes its place.
+    """
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """Return what the manifest of a snapshot says, with types from the first of its files.
+
+        Raises
+        ------
+        ProjectionError
+            That file is missing or damaged.
+        """
+        manifest, recipe, storage = snapshot.manifest, snapshot.recipe, snapshot.storage
+        run = manifest.runs[0]
+        file = run.of_role("table")[0]
+        path = f"{run_folder(manifest.projection, manifest.version, run.name)}/{file.name}"
+        raw = check_file(storage, recipe, path, sha256=file.sha256, size_bytes=file.size_bytes)
+        types = pl.read_parquet_schema(read_source(storage, path, raw))
+        return cls(
+            name=manifest.projection,
+            version=manifest.version,
+            doc=recipe.doc,
+            kinds=recipe.kinds,
+            inputs=recipe.inputs,
+            key=manifest.key,
+            columns={name: Column(types[name], "") for name, _ in manifest.columns},
+        )
+
+    def begin(self, state: pl.DataFrame | None = None) -> Fold:  # noqa: ARG002, D102 - see Projection
+        raise self.error(
+            "recipe_not_known",
+            "the recipe of this version, to fold with",
+            "its finished table alone",
+            f"run `eventstore rebuild {self.name}`, which makes the present version",
+        )
 
 
 def whole_state(recipe: Projection, parts: tuple[tuple[Snapshot, Run], ...]) -> pl.DataFrame:

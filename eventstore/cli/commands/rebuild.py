@@ -147,4 +147,5 @@ def _show(made: Mapping[str, Snapshot], seconds: float, *, json: bool) -> None:
     )
     events = rows[0][2] if rows else 0
     tables = render.counted(len(rows), "table")
-    render.say(f"{tables} stand at {render.counted(events, 'event')}, in {seconds:.2f} s")
+    stand = "stands" if len(rows) == 1 else "stand"
+    render.say(f"{tables} {stand} at {render.counted(events, 'event')}, in {seconds:.2f} s")

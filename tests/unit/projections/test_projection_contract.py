@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 from typing import Any
 
 import polars as pl
 import pytest
 from tables_kit import frame_of, h, table_from
 
+import projections
 from eventstore import Event, JobStarted, NotFoundError, ProjectionError, Registry, event_kind
 from projections import (
     BUILT_IN_TABLES,
     Column,
+    ContentDigest,
     GeneralProjection,
     KeyedProjection,
     ProjectionRegistry,
+    content_digest,
     default_projections,
     from_payload,
     text,
@@ -208,6 +213,23 @@ def test_wrong_columns_are_named(rows: Any, expected: str, found: str) -> None:
     assert (got.value.code, got.value.expected, got.value.found) == ("wrong_columns", expected, found)
 
 
+def test_wrong_columns_of_a_step_say_where() -> None:
+    """The error has the position of the first event that the step was given."""
+    one = GeneralProjection(
+        name="counter",
+        version=1,
+        doc="One row.",
+        kinds=("lab.weighed",),
+        inputs=(),
+        key=("one",),
+        columns={"one": text("always all")},
+        step=lambda state, events: events.select("position"),
+    )
+    with pytest.raises(ProjectionError, match="in the batch at position 2") as got:
+        table_from(one, weighings(*[("a", 1.0)] * 3).slice(2))
+    assert (got.value.code, got.value.position) == ("wrong_columns", 2)
+
+
 def test_a_column_that_inputs_do_not_name_is_not_there() -> None:
     """A recipe sees only what it says that it reads, and the error says so."""
     one = recipe(rows=lambda events: events.select("position", sample="task_hash", grams=pl.lit(1.0)))
@@ -251,6 +273,8 @@ def test_a_finish_that_changes_the_first_key_column_is_an_error() -> None:
         {"first_event_of": ("nothing",)},
         {"state": {"sample": text("no finish")}},
         {"state": {"sample": text("no position")}, "finish": lambda state: state},
+        {"kinds": [Weighed]},
+        {"kinds": None},
     ],
 )
 def test_a_malformed_recipe_is_refused(changes: dict[str, Any]) -> None:
@@ -258,6 +282,83 @@ def test_a_malformed_recipe_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ProjectionError) as got:
         recipe(**changes)
     assert got.value.code == "bad_projection"
+
+
+@pytest.mark.parametrize("field", ["kinds", "inputs", "key", "state_key", "first_event_of"])
+def test_one_text_is_not_taken_letter_by_letter(field: str) -> None:
+    """Where several names are expected a text alone is refused, and the error says how to write it."""
+    with pytest.raises(ProjectionError, match=rf"weights.*`{field}`.*'sample'.*\['sample'\]") as got:
+        recipe(**{field: "sample"})
+    assert got.value.code == "bad_projection"
+    if field not in ("kinds", "inputs", "key"):
+        return
+    given: dict[str, Any] = {"kinds": ["lab.weighed"], "inputs": ["payload"], "key": ["sample"]}
+    registry = ProjectionRegistry()
+    decorate = registry.projection("weights", columns={"sample": text("")}, **{**given, field: "sample"})
+    with pytest.raises(ProjectionError, match=rf"`{field}`") as got:
+        decorate(lambda events: events)
+    assert got.value.code == "bad_projection"
+    assert not registry.names
+
+
+def test_names_may_be_given_as_any_several() -> None:
+    """Lists and generators of names are taken as tuples, as a manifest compares them."""
+    one = recipe(kinds=["lab.weighed"], inputs=iter(["payload"]), key=["sample"])
+    assert (one.kinds, one.inputs, one.key) == (("lab.weighed",), ("payload",), ("sample",))
+
+
+STORED = [
+    *(pl.String, pl.Binary, pl.Boolean, pl.Int8, pl.UInt64, pl.Float32, pl.Float64, pl.Decimal(10, 2)),
+    *(pl.Date, pl.Time, pl.Datetime("ms"), pl.Datetime("us", "UTC"), pl.Duration("us")),
+    *(pl.List(pl.String), pl.Struct({"a": pl.List(pl.Struct({"b": pl.Int64}))})),
+]
+NOT_STORED = [
+    *(pl.Categorical, pl.Categorical(), pl.Enum(["a"]), pl.Enum, pl.Object, pl.Null, pl.Int128, pl.UInt128),
+    *(pl.Array(pl.Int64, 2), pl.List(pl.Categorical), pl.Struct({"a": pl.Object}), pl.List(pl.Int128)),
+]
+NO_WHOLE_TYPE = [pl.Datetime, pl.Duration, pl.Decimal, pl.List, pl.Struct, pl.Struct([]), "String", None]
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+def test_a_column_may_have_any_type_that_is_stored(dtype: Any) -> None:
+    """What a recipe may declare has a canonical form, and comes back from a file as it was."""
+    one = recipe(columns={"sample": text("name"), "cell": Column(dtype, "")})
+    assert len(content_digest(one.schema.to_frame(), one.key)) == 64
+    file = io.BytesIO()
+    one.schema.to_frame().write_parquet(file, use_pyarrow=True)
+    assert pl.read_parquet_schema(file.getvalue()) == one.schema
+
+
+@pytest.mark.parametrize("dtype", [*NOT_STORED, *NO_WHOLE_TYPE], ids=str)
+@pytest.mark.parametrize("place", ["columns", "state"])
+def test_a_column_of_a_type_that_is_not_stored_is_refused(dtype: Any, place: str) -> None:
+    """A type without a stored form, or without its parameters, fails when the recipe is made."""
+    columns = {"sample": text("name"), "position": whole(""), "cell": Column(dtype, "")}
+    more: dict[str, Any] = {"finish": lambda state: state.drop("cell")} if place == "state" else {}
+    with pytest.raises(ProjectionError, match=r"weights.*'cell'.*found.*Next: declare another type") as got:
+        recipe(**{place: columns}, **more)
+    assert got.value.code == "bad_projection"
+
+
+@pytest.mark.parametrize("dtype", NOT_STORED, ids=str)
+def test_a_type_is_refused_because_it_has_no_canonical_form(dtype: Any) -> None:
+    """Recipe and content digest agree on the types that there are."""
+    with pytest.raises(ProjectionError) as got:
+        ContentDigest({"cell": dtype}, ["cell"])  # type: ignore[arg-type]
+    assert got.value.code == "unsupported_type"
+
+
+def test_a_column_is_a_column() -> None:
+    """A bare type where a column is expected is told, with the column's name."""
+    with pytest.raises(ProjectionError, match=r"a Column for 'grams'.*found Float64") as got:
+        recipe(columns={"sample": text("its name"), "grams": pl.Float64})
+    assert got.value.code == "bad_projection"
+
+
+def test_a_star_import_shadows_no_builtin() -> None:
+    """`projections.open` is there to be called by its full name, and is not among what a star brings."""
+    assert projections.open is projections.open_tables
+    assert not set(projections.__all__) & set(dir(builtins))
 
 
 def test_two_recipes_under_one_name_are_an_error() -> None:
