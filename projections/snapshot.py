@@ -2,20 +2,21 @@
 
 Files come first and the manifest last, so nothing half-written is ever seen. A snapshot that is damaged, or
 not of this store and recipe, is set aside in favour of an older whole one, which is right for its position.
+Which manifests stay is said here by `sort_out`, for who publishes as for who cleans.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 import polars as pl
 
-from eventstore import NotFoundError, ProjectionError, Storage, StorageError
-from eventstore.layout import manifest_folder, manifest_path, parse_manifest, run_folder
+from eventstore import IntegrityError, NotFoundError, ProjectionError, Storage, StorageError
+from eventstore.layout import manifest_folder, manifest_path, parse_manifest, run_folder, seal_path
 from projections.files import check_file, file_is_there, read_source
 from projections.manifest import Manifest, Retired, columns_of, made_by
 from projections.projection import Projection
@@ -25,6 +26,7 @@ __all__ = [
     "KEPT_MANIFESTS",
     "RUN_GRACE",
     "Head",
+    "Listed",
     "Log",
     "Snapshot",
     "find_older",
@@ -33,10 +35,13 @@ __all__ = [
     "list_snapshots",
     "open_snapshot",
     "publish",
+    "sort_out",
+    "survey",
 ]
 
 KEPT_MANIFESTS = 3
-"""So many manifests are kept, so that one who is just opening a table finds the one that was listed."""
+"""So many manifests of this log are kept: who is just opening a table finds the one that was listed, and
+another serves when the newest is damaged."""
 
 RUN_GRACE = dt.timedelta(hours=1)
 """How long the files of a run stay after newer ones replaced it: for readers that still use them."""
@@ -66,7 +71,26 @@ class Log(Place, Protocol):
     """What of a store is needed to tell its snapshots from those of another history."""
 
     def head_at(self, number: int) -> Head | None:
-        """Return where the log ended with seal `number`; None if it has no such seal."""
+        """Return where the log ended with seal `number`; None if it has no such seal.
+
+        Raises
+        ------
+        IntegrityError
+            That seal is damaged or missing.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A manifest that is there, and what can be said of it without looking at its files."""
+
+    position: int
+    revision: int
+    manifest: Manifest | None = None
+    """None where it is damaged, or says that it is of another store or table."""
+    of_log: bool | None = None
+    """Whether it tells of the log that is here; None where that cannot be known: then it is not used, and not
+    treated as another log's either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +233,8 @@ def open_snapshot(
     NotFoundError
         There is no such manifest.
     ProjectionError
-        It is damaged, or not of this store and recipe.
+        It is damaged, or not of this store and recipe; or its seal cannot be read (code
+        ``seal_unreadable``), so nobody can say whether it is of this log.
     """
     snapshot = _open(store, recipe, position, revision, any_columns=any_columns)
     for run in snapshot.manifest.runs:
@@ -233,7 +258,11 @@ def _open(store: Log, recipe: Projection, position: int, revision: int, *, any_c
     ):
         if expected != found:
             raise recipe.damaged("foreign_snapshot", path, f"{name} {expected}", f"{name} {found}")
-    if not is_of_log(store, manifest):
+    try:
+        of_log = is_of_log(store, manifest)
+    except IntegrityError as error:
+        raise _seal_unreadable(recipe, path, manifest, error) from error
+    if not of_log:
         raise recipe.damaged(
             "foreign_snapshot",
             path,
@@ -250,11 +279,75 @@ def _open(store: Log, recipe: Projection, position: int, revision: int, *, any_c
     return Snapshot(recipe, manifest, revision, store.storage)
 
 
+def _seal_unreadable(
+    recipe: Projection, path: str, manifest: Manifest, error: IntegrityError
+) -> ProjectionError:
+    seal = seal_path(manifest.seal)
+    return ProjectionError(
+        f"table {recipe.name} version {recipe.version}, {path}: expected {seal}, the seal at which it was "
+        f"made; found that it cannot be read: {error.message}. Next: run `eventstore verify`, which says "
+        f"what the log has lost; `eventstore rebuild {recipe.name}` makes the table from what can be read",
+        code="seal_unreadable",
+        projection=recipe.name,
+        version=recipe.version,
+        path=path,
+        seal=seal,
+    )
+
+
 def is_of_log(store: Log, manifest: Manifest) -> bool:
-    """Whether a manifest tells of the log that is here, which may have gone on from an older copy."""
+    """Whether a manifest tells of the log that is here, which may have gone on from an older copy.
+
+    Raises
+    ------
+    IntegrityError
+        Its seal is damaged or missing, so it cannot be known.
+    """
     head = store.head_at(manifest.seal)
     said = manifest.position, manifest.seal_digest
     return head is not None and (head.size, head.digest) == said
+
+
+def survey(store: Log, name: str, version: int, named: Iterable[tuple[int, int]]) -> list[Listed]:
+    """Read manifests of a table, by position and revision; those that vanished meanwhile are left out."""
+    found = []
+    for position, revision in named:
+        try:
+            manifest = Manifest.decode(store.storage.read(manifest_path(name, version, position, revision)))
+        except NotFoundError:
+            continue
+        except (ValueError, TypeError, KeyError, AttributeError):
+            found.append(Listed(position, revision))
+            continue
+        said = manifest.projection, manifest.version, manifest.position, manifest.store_id
+        if said != (name, version, position, store.store_id):
+            found.append(Listed(position, revision))
+            continue
+        try:
+            of_log = is_of_log(store, manifest)
+        except IntegrityError:
+            found.append(Listed(position, revision, manifest))
+        else:
+            found.append(Listed(position, revision, manifest, of_log))
+    return found
+
+
+def sort_out(listed: Iterable[Listed], keep: int) -> tuple[list[Listed], list[Listed]]:
+    """Return which manifests stay and which go, of those that are there, newest first.
+
+    Manifests of a log that went on differently go, wherever they stand. Of this log the newest `keep` stay,
+    and with them what is newer than the last of these and damaged or not to be judged: it does not count.
+    """
+    staying: list[Listed] = []
+    leaving: list[Listed] = []
+    kept = 0
+    for one in listed:
+        if kept == keep or one.of_log is False:
+            leaving.append(one)
+        else:
+            staying.append(one)
+            kept += one.of_log is True
+    return staying, leaving
 
 
 def find_older(store: Log, recipe: Projection, *, verify: bool = True) -> Snapshot | None:
@@ -287,20 +380,13 @@ def publish(
     retired = {one.run.name: one for one in before.manifest.retired} if before else {}
     due = [one for one in retired.values() if one.is_due(now - RUN_GRACE)]
     everything = list_snapshots(store, recipe)
-    foreign = [one for one in everything if one[0] > head.size and _is_foreign(store, recipe, *one)]
-    listed = [one for one in everything if one not in foreign]
-    if due:
-        # A manifest that stays is to be whole: it serves when a newer one is damaged.
-        staying = [_read(store, recipe, *one) for one in listed[: KEPT_MANIFESTS - 1]]
-        needed = {run.name for manifest in staying if manifest for run in manifest.runs}
-        due = [one for one in due if one.run.name not in needed]
+    listed = survey(store, recipe.name, recipe.version, everything)
+    staying, leaving = sort_out(listed, KEPT_MANIFESTS - 1)
+    # A manifest that stays is to be whole: it serves when a newer one is damaged.
+    needed = {run.name for one in staying if one.manifest for run in one.manifest.runs}
+    due = [one for one in due if one.run.name not in needed]
     # Manifests that go take with them the knowledge of runs that only they name.
-    leaving = listed[KEPT_MANIFESTS - 1 :]
-    gone_with = [
-        *(_read(store, recipe, *one) for one in leaving),
-        *(_decoded(store, recipe, *one) for one in foreign),
-    ]
-    for manifest in (before.manifest if before else None, *gone_with):
+    for manifest in (before.manifest if before else None, *(one.manifest for one in leaving)):
         for run in (*manifest.runs, *(one.run for one in manifest.retired)) if manifest else ():
             retired.setdefault(run.name, Retired(run, now.isoformat()))
     gone = {one.run.name for one in due}
@@ -319,35 +405,12 @@ def publish(
         made_by=made_by(),
     )
     snapshot = _put(store, recipe, manifest, everything)
-    for old in (*leaving, *foreign):
-        store.storage.delete(manifest_path(recipe.name, recipe.version, *old))
+    for old in leaving:
+        store.storage.delete(manifest_path(recipe.name, recipe.version, old.position, old.revision))
     for one in due:
         if one.run.name not in kept:
             remove_run(store.storage, recipe, one.run)
     return snapshot
-
-
-def _read(store: Log, recipe: Projection, position: int, revision: int) -> Manifest | None:
-    try:
-        return _open(store, recipe, position, revision, any_columns=True).manifest
-    except (NotFoundError, ProjectionError):
-        return None
-
-
-def _decoded(store: Log, recipe: Projection, position: int, revision: int) -> Manifest | None:
-    """Return a manifest of this store, of whichever history; None if it is gone or damaged."""
-    try:
-        raw = store.storage.read(manifest_path(recipe.name, recipe.version, position, revision))
-        manifest = Manifest.decode(raw)
-    except (NotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return manifest if manifest.store_id == store.store_id else None
-
-
-def _is_foreign(store: Log, recipe: Projection, position: int, revision: int) -> bool:
-    """Whether a manifest beyond our head is of another history; if not, someone was faster than we."""
-    manifest = _decoded(store, recipe, position, revision)
-    return manifest is not None and not is_of_log(store, manifest)
 
 
 def _put(store: Place, recipe: Projection, manifest: Manifest, listed: Sequence[tuple[int, int]]) -> Snapshot:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from eventstore import Storage
+from eventstore import IntegrityError, Storage
 from eventstore.filesystem import open_storage
 from eventstore.testing import FaultPlan, FaultyStorage
 from projections import (
@@ -70,13 +70,20 @@ class Place:
         self.local_folder = local_folder
         self.history = "first"
         """A log that went on differently says other digests."""
+        self.common = 0
+        """So many events are the same in every history."""
         self.sealed = 1_000
+        self.unreadable: set[int] = set()
+        """Numbers of seals that are damaged."""
 
     def head_at(self, number: int) -> Head | None:
         """Return where the log ended after so many events."""
+        if number in self.unreadable:
+            raise IntegrityError(f"the seal {number} is damaged", code="seal_damaged")
         if number > self.sealed:
             return None
-        return Head(number, number, hashlib.sha256(f"{self.history} {number}".encode()).hexdigest())
+        history = "first" if number <= self.common else self.history
+        return Head(number, number, hashlib.sha256(f"{history} {number}".encode()).hexdigest())
 
     def head(self, number: int) -> Head:
         """Return a head that there is."""

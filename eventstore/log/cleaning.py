@@ -230,10 +230,9 @@ class _Planner:
                 self._remove(entry, Reason.SUPERSEDED)
 
     def temporary(self, entries: Iterable[Entry]) -> None:
-        """Half-written files of processes that were killed; tables look after their own."""
+        """Half-written files of processes that were killed, those of tables too."""
         for entry in entries:
-            own = not entry.path.startswith(f"{layout.PROJECTIONS}/")
-            if own and entry.path.rpartition("/")[2].startswith(TEMPORARY) and self._is_over(_written(entry)):
+            if entry.path.rpartition("/")[2].startswith(TEMPORARY) and self._is_over(_written(entry)):
                 self._remove(entry, Reason.TEMPORARY)
 
 

@@ -43,7 +43,7 @@ def _parts(store: EventStore, grace: dt.timedelta) -> list[_Part]:
     from projections import plan_prune, prune
 
     log = store.clean(apply=False, grace=grace).plan
-    tables = plan_prune(store)
+    tables = plan_prune(store, grace=grace)
 
     def clean_log(progress: Progress) -> tuple[int, int]:
         report = store.clean(plan=log, progress=progress)

@@ -100,7 +100,7 @@ def test_a_negative_grace_is_refused(run: Run, many: Path) -> None:
 
 
 def test_tables_of_older_recipes_go(run: Run, store: Path) -> None:
-    """What an older version made is shown while a newer one is there, and removed with --apply."""
+    """What an older version made stays an hour beside a newer one, or less where --grace says so."""
     run("rebuild", store, "jobs")
     old = store / "projections" / "jobs"
     (old / "v1").rename(old / "v2")
@@ -112,9 +112,10 @@ def test_tables_of_older_recipes_go(run: Run, store: Path) -> None:
         )
         digest = hashlib.sha256(body).hexdigest().encode()
         manifest.write_bytes(b'{"digest":"' + digest + b'","manifest":' + body + b"}\n")
-    shown = run("clean", store)
+    assert "nothing to remove of the tables" in run("clean", store).stderr
+    shown = run("clean", store, "--grace", "0")
     assert "version 2 is built" in shown.stdout
     assert (old / "v1").exists()
-    assert run("clean", store, "--apply").exit_code == 0
+    assert run("clean", store, "--grace", "0", "--apply").exit_code == 0
     assert [path for path in (old / "v1").rglob("*") if path.is_file()] == []
     assert [path for path in (old / "v2").rglob("*") if path.is_file()]

@@ -156,6 +156,28 @@ def test_damage_without_an_older_snapshot_is_an_error(
     assert open_tables(place, registry=ONLY)["things"].collect().equals(TABLE)
 
 
+def test_a_snapshot_whose_seal_cannot_be_read_is_set_aside(place: Place) -> None:
+    """As a damaged one: newer and older ones serve, and alone it is an error that says what to do."""
+    build(place, 5, TABLE.head(1))
+    build(place, 7)
+    place.unreadable = {5}
+    found = find_snapshot(place, THINGS)
+    assert found is not None
+    assert (found.position, found.set_aside) == (7, ())
+    place.unreadable = {7}
+    found = find_snapshot(place, THINGS)
+    assert found is not None
+    assert (found.position, [error.code for error in found.set_aside]) == (5, ["seal_unreadable"])
+    assert open_tables(place, registry=ONLY)["things"].collect().equals(TABLE.head(1))
+    place.unreadable = {5, 7}
+    with pytest.raises(ProjectionError, match="eventstore verify") as got:
+        open_tables(place, registry=ONLY)
+    assert (got.value.code, got.value.projection) == ("seal_unreadable", "things")
+    assert got.value.seal == f"seals/{7:020d}.json"
+    build_anew = publish(place, THINGS, place.head(9), [written(place, TABLE, 9)], None)
+    assert open_tables(place, registry=ONLY).position == build_anew.position == 9
+
+
 def test_damage_after_the_check_is_found_when_the_table_is_read(place: Place) -> None:
     """A file that was whole when the tables were opened and is not any more is an error, not an answer."""
     made = build(place, 7)

@@ -18,6 +18,7 @@ from snapshots_kit import (
     Place,
     body_of,
     build,
+    first_file,
     read,
     recipe,
     written,
@@ -326,6 +327,36 @@ def test_snapshots_of_a_lost_history_go_with_the_next_publication(place: Place) 
     made = publish(place, THINGS, place.head(6), [written(place, TABLE, 6)], None)
     assert list_snapshots(place, THINGS) == [(6, 1)]
     assert {one.run.name for one in made.manifest.retired} >= {one.manifest.runs[0].name for one in lost}
+
+
+def test_snapshots_of_a_lost_history_do_not_count_among_those_that_are_kept(place: Place) -> None:
+    """Also where the log has gone on past them: they go, and what is of the log that is here stays."""
+    build(place, 4)
+    good = build(place, 5, TABLE.head(1))
+    lost = build(place, 7)
+    place.common, place.history = 5, "second"
+    made = build(place, 9)
+    assert list_snapshots(place, THINGS) == [(9, 1), (5, 1), (4, 1)]
+    assert lost.manifest.runs[0].name in {one.run.name for one in made.manifest.retired}
+    place.storage.delete(first_file(made))
+    found = find_snapshot(place, THINGS)
+    assert found is not None
+    assert (found.position, read(found).equals(TABLE.head(1))) == (5, True)
+    good.check()
+
+
+def test_a_snapshot_whose_seal_cannot_be_read_stays_and_does_not_count(place: Place) -> None:
+    """Nobody knows whether it is of this log: it goes only when enough newer ones are known to be."""
+    for position in (1, 2, 3):
+        build(place, position)
+    place.unreadable = {3}
+    build(place, 4)
+    assert list_snapshots(place, THINGS) == [(4, 1), (3, 1), (2, 1), (1, 1)]
+    build(place, 5)
+    assert list_snapshots(place, THINGS) == [(5, 1), (4, 1), (3, 1), (2, 1)]
+    made = build(place, 6)
+    assert list_snapshots(place, THINGS) == [(6, 1), (5, 1), (4, 1)]
+    assert 3 in {one.run.until for one in made.manifest.retired}
 
 
 def test_a_snapshot_that_another_published_beyond_our_head_stays(place: Place) -> None:
