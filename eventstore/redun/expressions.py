@@ -6,14 +6,12 @@ from typing import Any
 
 from redun.expression import TaskExpression
 from redun.utils import pickle_dumps
-from redun.value import get_type_registry
+from redun.value import ProxyValue, get_type_registry
 
 from eventstore.hashing import hash_arguments, hash_bytes, hash_struct, hash_tagged_bytes
 
 __all__ = ["hash_of_expression"]
 
-_PLAIN = frozenset([type(None), int, float, str, bytes])
-"""Types that have no class of redun's own, and nothing inside."""
 _NO_OPTIONS = hash_bytes(pickle_dumps({}))
 
 
@@ -40,10 +38,11 @@ def hash_of_expression(expression: TaskExpression[Any]) -> str:
 
 
 def _hash_of(value: Any) -> str:
-    kind = value.__class__
-    if kind in _PLAIN:
-        return hash_tagged_bytes("Value", pickle_dumps(value))
-    if kind is TaskExpression:
-        return hash_of_expression(value)
-    found: str = get_type_registry().get_hash(value)
+    # The registry says who speaks for a value: a user may have put a class of their own there, even for text.
+    speaker = get_type_registry().get_value(value)
+    if speaker.__class__ is ProxyValue:
+        return hash_tagged_bytes("Value", speaker.serialize())
+    if speaker.__class__ is TaskExpression:
+        return hash_of_expression(speaker)
+    found: str = speaker.get_hash()
     return found

@@ -16,13 +16,16 @@ from eventstore.errors import InvalidEventError
 from eventstore.redun import EventStoreBackend, setup_scheduler
 from eventstore.redun.config import Settings, is_store_url, store_url
 
+FILE = "file://"
+"""A scheme before an absolute path."""
+
 
 @pytest.mark.parametrize(
     ("db_uri", "expected"),
     [
         ("history", True),
         ("/somewhere/history", True),
-        ("file:///somewhere/history", True),
+        (f"{FILE}/somewhere/history", True),
         ("s3://bucket/history", True),
         ("memory://name", True),
         ("sqlite:///redun.db", False),
@@ -42,8 +45,8 @@ def test_whose_url(db_uri: str, expected: bool) -> None:
         ("history", "{cwd}/history"),
         ("../history", "{parent}/history"),
         ("/somewhere/history/", "/somewhere/history"),
-        ("file:///somewhere/history", "/somewhere/history"),
-        ("file://////somewhere/history", "/somewhere/history"),
+        (f"{FILE}/somewhere/history", "/somewhere/history"),
+        (f"{FILE}////somewhere/history", "/somewhere/history"),
         ("sqlite:///some/redun.db", "{cwd}/some/redun.db"),
         ("sqlite:////some/redun.db", "/some/redun.db"),
         ("s3://bucket/history", "s3://bucket/history"),
@@ -63,8 +66,8 @@ def test_urls_as_given(db_uri: str, expected: str) -> None:
         ("./history", "{config}/history"),
         ("../history", "{project}/history"),
         ("/somewhere/history", "/somewhere/history"),
-        ("file:///somewhere/history", "/somewhere/history"),
-        ("file:////somewhere/history", "/somewhere/history"),
+        (f"{FILE}/somewhere/history", "/somewhere/history"),
+        (f"{FILE}//somewhere/history", "/somewhere/history"),
         ("s3://bucket/history", "s3://bucket/history"),
         ("${PLACE}/history", "/place/history"),
     ],

@@ -17,7 +17,7 @@ from redun.expression import (
     TaskExpression,
     ValueExpression,
 )
-from redun.value import Value, get_type_registry
+from redun.value import ProxyValue, Value, get_type_registry
 
 from eventstore.errors import NotFoundError
 from eventstore.redun import EventStoreBackend
@@ -151,6 +151,33 @@ def test_expressions_have_the_hash_that_redun_gives(
     expression = TaskExpression(*given_)
     assert _afresh(expression, RedunTypes(max_value_size=1 << 30)) == expected
     assert expression._hash == expected == expression.get_hash()
+
+
+def test_expressions_ask_who_speaks_for_a_value(types: RedunTypes) -> None:
+    """Also for numbers and text a user may have registered a class, which hashes as it likes."""
+
+    def hashed() -> tuple[str, str]:
+        ours, other = (TaskExpression("bench.outer", (1.5,), {}) for _ in range(2))
+        return types.describe(ours).value_hash, other.get_hash()
+
+    before, expected = hashed()
+    assert before == expected
+
+    class Rounded(ProxyValue):  # known to redun from here on
+        type = float
+        type_name = "test_types.Rounded"
+
+        def get_hash(self, data: bytes | None = None) -> str:
+            return "0" * 40
+
+    registry = get_type_registry()
+    try:
+        after, expected = hashed()
+    finally:
+        registry._raw2proxy_type.pop(float)
+        registry._type_name2value_type.pop(Rounded.type_name)
+    assert after == expected != before
+    assert hashed() == (before, before)
 
 
 def _afresh(expression: TaskExpression[Any], types: RedunTypes | None = None) -> str:
