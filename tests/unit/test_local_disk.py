@@ -16,6 +16,10 @@ from eventstore.filesystem.local import LocalDisk, local_folder
 FACTS = ("name", "type", "size", "mtime")
 
 
+FILE = "file://"
+"""A scheme before an absolute path."""
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -30,7 +34,7 @@ FACTS = ("name", "type", "size", "mtime")
         "~",
         "~/store",
         "~nobody-of-this-name/store",
-        "file:///data/store",
+        f"{FILE}/data/store",
         "file:/data/store",
         "file://store",
         "local:///data/store",
@@ -47,7 +51,7 @@ def test_a_path_names_the_folder_that_fsspec_takes_it_for(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://bucket/x", "memory://x", "simplecache::file:///x", "https://h/file:x", "dir::x"]
+    "text", ["s3://bucket/x", "memory://x", f"simplecache::{FILE}/x", "https://h/file:x", "dir::x"]
 )
 def test_what_lies_elsewhere_is_no_folder_of_this_machine(text: str) -> None:
     """Other protocols, and those that are put before another place, are left to fsspec."""
